@@ -1,0 +1,59 @@
+"""The one interface of all feature extractors: a row of stages, of which some are handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class FeatureInfo(NamedTuple):
+    """What one feature map is like: `stride` input pixels per place, `channels` deep."""
+
+    stride: int
+    channels: int
+
+
+class Backbone(nn.Module):
+    """Stages in a row. Stages deeper than the largest of `out_strides` are not kept.
+
+    feature_info: one per map that `forward` returns, finest first. Of two stages at one stride the later counts.
+    classifier_channels: width of the 1x1 convolution that the net's classifier puts after the last stage, if any.
+    input_mean, input_std: the normalisation (RGB, 0..255) that the weights expect; who owns the pictures applies it.
+    Raises ValueError for an out_stride that the net does not have.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[nn.Module],
+        stage_info: Sequence[FeatureInfo],
+        *,
+        out_strides: Sequence[int] | None = None,
+        classifier_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if len(stages) != len(stage_info):
+            raise ValueError(f"{len(stages)} stages came with {len(stage_info)} entries of stage_info")
+        last_at_stride = {info.stride: index for index, info in enumerate(stage_info)}
+        wanted = sorted(last_at_stride) if out_strides is None else sorted(set(out_strides))
+        if not wanted or any(stride not in last_at_stride for stride in wanted):
+            raise ValueError(f"out_strides {list(out_strides or [])}: this net has {sorted(last_at_stride)}")
+        self._output_indices = tuple(last_at_stride[stride] for stride in wanted)
+        self.stages = nn.ModuleList(stages[: self._output_indices[-1] + 1])
+        self.feature_info = tuple(stage_info[index] for index in self._output_indices)
+        self.classifier_channels = classifier_channels
+        self.input_mean: tuple[float, ...] = IMAGENET_MEAN
+        self.input_std: tuple[float, ...] = IMAGENET_STD
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images [N, 3, H, W], normalised -> one [N, channels, ceil(H/s), ceil(W/s)] per out_stride, finest first."""
+        features = []
+        for index, stage in enumerate(self.stages):
+            images = stage(images)
+            if index in self._output_indices:
+                features.append(images)
+        return features

@@ -1,0 +1,43 @@
+"""Names to builders: one name, one function, and a near match for a misspelt one."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mmengine.registry import Registry
+
+BACKBONES = Registry("backbone")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A clause for an error message that names the choice nearest to `word`: " (nearest: 'snet49')", or "" if none."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.4)
+    return f" (nearest: {matches[0]!r})" if matches else ""
+
+
+def list_names(registry: Registry, pattern: str = "*") -> list[str]:
+    """Registered names that match a shell-style pattern, in alphabetical order."""
+    return sorted(name for name in registry.module_dict if fnmatchcase(name, pattern))
+
+
+def find_builder(registry: Registry, name: str) -> Callable[..., Any]:
+    """The function registered under `name`; ValueError with the nearest name otherwise."""
+    builder = registry.module_dict.get(name)
+    if builder is None:
+        names = list_names(registry)
+        near = nearest(name, names)
+        raise ValueError(f"no {registry.name} is called {name!r}{near or ': there are ' + ', '.join(names)}")
+    return builder
+
+
+def check_overrides(name: str, builder: Callable[..., Any], overrides: Iterable[str]) -> None:
+    """ValueError if `builder`, registered as `name`, has no parameter of one of these names."""
+    known = list(inspect.signature(builder).parameters)
+    for key in overrides:
+        if key not in known:
+            near = nearest(key, known)
+            raise ValueError(f"{name} has no option {key!r}{near or ': it has ' + ', '.join(known)}")
