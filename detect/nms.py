@@ -1,0 +1,111 @@
+"""Suppression of boxes that say the same thing.
+
+References: hard suppression as in Faster R-CNN; Bodla et al., Soft-NMS, ICCV 2017, arXiv:1704.04503, section 3
+(linear, equation 4; Gaussian, equation 5), which ThunderNet uses.
+Deviations: the IoU threshold of the linear form is 0.5, as in the released ThunderNet settings (the paper names none).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, nms
+
+from .boxes import pairwise_iou
+from .results import Detections, RawDetections
+
+SUPPRESSIONS = ("soft", "gaussian", "hard")
+
+
+def keep_mask(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Which boxes hard suppression keeps, picture by picture: boxes [N, K, 4], scores [N, K] -> bool [N, K].
+
+    Compiled or exported, the pictures are set apart by an offset and suppressed in one call without a loop; run
+    directly, one call a picture is quicker, since suppression compares every box with every other. Both keep the same.
+    """
+    if torch.compiler.is_compiling():
+        step = boxes.amax() + 1
+        apart = boxes + (torch.arange(len(boxes), device=boxes.device) * step)[:, None, None]
+        kept = nms(apart.flatten(0, 1), scores.flatten(), iou_threshold)
+        mask = torch.zeros(scores.numel(), dtype=torch.bool, device=boxes.device).index_fill(0, kept, True)
+        return mask.view_as(scores)
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    for picture, (one_boxes, one_scores) in enumerate(zip(boxes, scores, strict=True)):
+        mask[picture, nms(one_boxes, one_scores, iou_threshold)] = True
+    return mask
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    iou_threshold: float = 0.5,
+    score_threshold: float = 0.05,
+    max_detections: int = 100,
+    sigma: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft-NMS within each class; the boxes are shared by the classes.
+
+    boxes [R, 4], scores [R, C] -> indices of boxes [K], of classes [K], lowered scores [K], falling. Linear: scores of
+    boxes whose IoU with a kept one is above `iou_threshold` are multiplied by 1 - IoU; with `sigma` all are multiplied
+    by exp(-IoU^2 / sigma). Because a class's own order is all that counts, taking the best of all classes at each step
+    gives the best `max_detections` in that many steps.
+    """
+    rows = torch.nonzero(scores.amax(dim=1) > score_threshold).flatten()
+    ious = pairwise_iou(boxes[rows], boxes[rows])
+    decay = torch.exp(-ious.square() / sigma) if sigma else 1 - ious * (ious > iou_threshold)
+    left = scores[rows].cpu().numpy().copy()  # plain arrays: each step is a few tiny operations
+    factors = decay.cpu().numpy()
+    kept: list[tuple[int, int]] = []
+    values: list[float] = []
+    while len(kept) < max_detections and left.size:
+        row, label = divmod(int(left.argmax()), left.shape[1])
+        if left[row, label] <= score_threshold:
+            break
+        kept.append((row, label))
+        values.append(float(left[row, label]))
+        left[:, label] *= factors[row]
+        left[row, label] = 0.0
+    chosen = torch.tensor(kept, dtype=torch.long, device=boxes.device).view(-1, 2)
+    return rows[chosen[:, 0]], chosen[:, 1], torch.tensor(values, dtype=scores.dtype, device=boxes.device)
+
+
+def hard_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    iou_threshold: float = 0.5,
+    score_threshold: float = 0.05,
+    max_detections: int = 100,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Hard suppression within each class; arguments and results as in `soft_nms`."""
+    rows, labels = torch.nonzero(scores > score_threshold, as_tuple=True)
+    values = scores[rows, labels]
+    kept = batched_nms(boxes[rows], values, labels, iou_threshold)[:max_detections]
+    return rows[kept], labels[kept], values[kept]
+
+
+def select_detections(
+    raw: RawDetections,
+    *,
+    score_threshold: float = 0.05,
+    iou_threshold: float = 0.5,
+    max_detections: int = 100,
+    suppression: str = "soft",
+) -> list[Detections]:
+    """The detections of each picture of a batch, in input pixels, best first.
+
+    suppression: "soft" (linear), "gaussian" (sigma 0.5) or "hard". Raises ValueError for another word.
+    """
+    if suppression not in SUPPRESSIONS:
+        raise ValueError(f"suppression {suppression!r}: it is one of {', '.join(SUPPRESSIONS)}")
+    found = []
+    for boxes, scores in zip(raw.boxes, raw.scores, strict=True):
+        limits = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
+        if suppression == "hard":
+            rows, labels, values = hard_nms(boxes, scores, max_detections=max_detections, **limits)
+        else:
+            sigma = 0.5 if suppression == "gaussian" else None
+            rows, labels, values = soft_nms(boxes, scores, max_detections=max_detections, sigma=sigma, **limits)
+        found.append(Detections(boxes[rows], values, labels))
+    return found

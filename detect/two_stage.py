@@ -1,0 +1,168 @@
+"""The two-stage detector: features, proposals, then a second look at each proposal.
+
+References: Ren et al., Faster R-CNN, NeurIPS 2015; ThunderNet and Light-Head R-CNN are two ways to furnish it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backbones import Backbone
+
+from .boxes import clip_boxes, decode_boxes
+from .losses import BOX_LOSSES, HEAD_DEVIATIONS, head_losses, rpn_losses
+from .nms import select_detections
+from .rcnn_head import LightHead
+from .results import Detections, DetectorOutputs, RawDetections, Target
+from .rpn import RegionProposalNetwork, RPNOutput
+from .sampling import ProposalSampling, sample_proposals
+
+SIZE_STEP = 32
+
+
+class TwoStageDetector(nn.Module):
+    """backbone -> neck -> RPN -> refine -> PSRoIAlign -> head.
+
+    neck: list of feature maps -> one map; refine: (that map, the RPN's shared map) -> the thin map; both plain modules.
+    name, options (what the builder was told), class_names and input_size (height, width) go along in a weights file.
+    Pictures come as RGB 0..255; mean and deviation are buffers, so nobody can normalise differently.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: nn.Module,
+        rpn: RegionProposalNetwork,
+        refine: nn.Module,
+        head: LightHead,
+        *,
+        num_classes: int,
+        name: str = "",
+        input_size: tuple[int, int] = (320, 320),
+        test_proposals: int = 200,
+        test_before_nms: int = 1000,
+        rpn_samples: int = 256,
+        rpn_positive_fraction: float = 0.5,
+        rpn_positive_iou: float = 0.7,
+        rpn_negative_iou: float = 0.3,
+        sampling: ProposalSampling | None = None,
+        box_loss: str = "smooth_l1",
+    ) -> None:
+        super().__init__()
+        if box_loss not in BOX_LOSSES:
+            raise ValueError(f"box_loss {box_loss!r}: it is one of {', '.join(BOX_LOSSES)}")
+        self.backbone, self.neck, self.rpn, self.refine, self.head = backbone, neck, rpn, refine, head
+        self.name, self.num_classes, self.input_size = name, num_classes, input_size
+        self.options: dict[str, Any] = {}
+        self.class_names: tuple[str, ...] = tuple(f"class {index}" for index in range(num_classes))
+        self.test_proposals, self.test_before_nms = test_proposals, test_before_nms
+        self.rpn_samples, self.rpn_positive_fraction = rpn_samples, rpn_positive_fraction
+        self.rpn_positive_iou, self.rpn_negative_iou = rpn_positive_iou, rpn_negative_iou
+        self.sampling = sampling or ProposalSampling()
+        self.box_loss = box_loss
+        self.register_buffer("mean", torch.tensor(backbone.input_mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(backbone.input_std).view(1, 3, 1, 1))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """images [N, 3, H, W] uint8 or float, RGB 0..255 -> the backbone's input. ValueError for another shape."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images have shape {list(images.shape)}; expected [N, 3, H, W]")
+        if images.shape[2] % SIZE_STEP or images.shape[3] % SIZE_STEP:
+            nearest = [max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in images.shape[2:]]
+            raise ValueError(
+                f"images are {images.shape[2]}x{images.shape[3]}; both sides must be multiples of {SIZE_STEP}"
+                f" (nearest: {nearest[0]}x{nearest[1]})"
+            )
+        return (images.to(self.mean.dtype) - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> RawDetections:
+        """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 32 -> boxes and scores of R proposals."""
+        features = self.backbone(self.normalize(images))
+        return self.forward_features(features, (images.shape[-2], images.shape[-1]))
+
+    def forward_features(self, features: Sequence[Tensor], size: tuple[int, int]) -> RawDetections:
+        """`forward` on feature maps made elsewhere, of pictures of `size` (height, width)."""
+        proposed, thin = self._look(features)
+        proposals = self.rpn.propose(proposed, size, before=self.test_before_nms, count=self.test_proposals)
+        class_logits, deltas = self.head(thin, proposals)
+        is_real = (proposals[..., 2] > proposals[..., 0])[..., None]  # padding stays all zero
+        boxes = clip_boxes(decode_boxes(deltas, proposals, HEAD_DEVIATIONS), size)
+        return RawDetections(boxes * is_real, class_logits.softmax(dim=-1)[..., :-1] * is_real)
+
+    def _look(self, features: Sequence[Tensor]) -> tuple[RPNOutput, Tensor]:
+        """What the RPN says of the neck's map, and the thin map that the head reads."""
+        context = self.neck(features)
+        proposed: RPNOutput = self.rpn(context)
+        return proposed, self.refine(context, proposed.shared)
+
+    def outputs(self, images: Tensor, targets: list[Target]) -> DetectorOutputs:
+        """Every tensor that a loss needs; the proposals to learn from are drawn here. Images as in `forward`."""
+        features = self.backbone(self.normalize(images))
+        return self.outputs_from_features(features, (images.shape[-2], images.shape[-1]), targets)
+
+    def outputs_from_features(
+        self, features: Sequence[Tensor], size: tuple[int, int], targets: list[Target]
+    ) -> DetectorOutputs:
+        """`outputs` on feature maps made elsewhere."""
+        proposed, thin = self._look(features)
+        setting = self.sampling
+        proposals = self.rpn.propose(proposed, size, before=setting.before_nms, count=setting.proposals)
+        sample = sample_proposals(
+            proposals,
+            targets,
+            self.num_classes,
+            setting,
+            head=lambda boxes: self.head(thin.detach(), boxes),
+            box_loss=self.box_loss,
+        )
+        class_logits, box_deltas = self.head(thin, sample.proposals)
+        return DetectorOutputs(
+            proposed.anchors, proposed.objectness, proposed.deltas, *sample, class_logits, box_deltas
+        )
+
+    def losses_from(self, outputs: DetectorOutputs, targets: list[Target]) -> dict[str, Tensor]:
+        """Scalars named loss_*; their sum is what training minimises."""
+        first = rpn_losses(
+            outputs,
+            targets,
+            samples=self.rpn_samples,
+            positive_fraction=self.rpn_positive_fraction,
+            positive_iou=self.rpn_positive_iou,
+            negative_iou=self.rpn_negative_iou,
+        )
+        return {**first, **head_losses(outputs, box_loss=self.box_loss)}
+
+    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """`losses_from(outputs(images, targets), targets)`."""
+        return self.losses_from(self.outputs(images, targets), targets)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        images: Tensor,
+        *,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.5,
+        max_detections: int = 100,
+        suppression: str = "soft",
+    ) -> list[Detections]:
+        """The objects in each picture, in input pixels, best first; always as in evaluation mode."""
+        was_training = self.training
+        try:
+            raw = self.eval()(images)
+        finally:
+            self.train(was_training)
+        return select_detections(
+            raw,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            suppression=suppression,
+        )
