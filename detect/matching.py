@@ -47,10 +47,11 @@ def match(
         is_positive, is_negative = best_iou >= positive_iou, best_iou < negative_iou
         if low_quality:
             highest = ious.max(dim=1, keepdim=True).values
-            is_best = (ious == highest) & (highest > 0)
-            chosen = is_best.any(dim=0)
-            best = torch.where(chosen & ~is_positive, is_best.int().argmax(dim=0), best)
-            is_positive, is_negative = is_positive | chosen, is_negative & ~chosen
+            owners, places = ((ious == highest) & (highest > 0)).nonzero(as_tuple=True)
+            below = ~is_positive[places]
+            best = best.index_put((places[below],), owners[below])
+            is_positive = is_positive.index_fill(0, places, True)
+            is_negative = is_negative.index_fill(0, places, False)
         truth = original[best]
     if len(crowds) and len(boxes):
         inside = intersections(boxes, crowds).amax(dim=1) >= CROWD_OVERLAP * areas(boxes)

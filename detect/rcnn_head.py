@@ -28,5 +28,7 @@ class LightHead(nn.Module):
 
     def forward(self, features: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """thin map [N, c, h, w], proposals [N, R, 4] -> class logits [N, R, C + 1], box deltas [N, R, 4]."""
-        pooled = self.fc(self.align(features, proposals).flatten(2))
-        return self.classify(pooled), self.regress(pooled)
+        aligned = self.align(features, proposals)
+        pooled = self.fc(aligned.flatten(2).flatten(0, 1))  # two dimensions: an in-place ReLU on a view is copied back
+        counts = aligned.shape[:2]
+        return self.classify(pooled).unflatten(0, counts), self.regress(pooled).unflatten(0, counts)

@@ -42,7 +42,7 @@ class ProposalSampling:
 
 
 class ProposalSample(NamedTuple):
-    """proposals [N, R, 4]; labels [N, R], C for background, `IGNORED` for neither; boxes [N, R, 4] the matched truth."""
+    """proposals [N, R, 4]; labels [N, R], C for background, `IGNORED` for neither; boxes [N, R, 4] their truth."""
 
     proposals: Tensor
     labels: Tensor

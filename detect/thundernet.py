@@ -3,8 +3,8 @@
 Reference: Qin et al., ThunderNet: Towards Real-time Generic Object Detection, ICCV 2019, arXiv:1903.11752: section 3.1
 (backbone), 3.2 (light RPN and head), Figure 3 (CEM), Figure 4 (SAM), Table 4 (multiply-adds).
 Deviations: see rpn.py, rcnn_head.py, ps_roi_align.py and sampling.py for what the paper leaves open; the choices are
-those that give its published multiply-adds (43 M for the RPN, 92 M for SAM and head). CEM's convolutions have a bias and
-neither batch norm nor ReLU, as in the authors' release.
+those that give its published multiply-adds (43 M for the RPN, 92 M for SAM and head). CEM's convolutions have a bias
+and neither batch norm nor ReLU, as in the authors' release.
 """
 
 from __future__ import annotations

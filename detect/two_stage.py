@@ -83,7 +83,7 @@ class TwoStageDetector(nn.Module):
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, images: Tensor) -> RawDetections:
-        """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 32 -> boxes and scores of R proposals."""
+        """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 32 -> R proposals each."""
         features = self.backbone(self.normalize(images))
         return self.forward_features(features, (images.shape[-2], images.shape[-1]))
 

@@ -1,6 +1,6 @@
 """The blocks that backbones and heads are made of."""
 
 from .conv import conv_norm_act, depthwise_norm
-from .shuffle import ShuffleUnit, channel_shuffle, shuffle_stage
+from .shuffle import ShuffleUnit, interleave, shuffle_stage
 
-__all__ = ["ShuffleUnit", "channel_shuffle", "conv_norm_act", "depthwise_norm", "shuffle_stage"]
+__all__ = ["ShuffleUnit", "conv_norm_act", "depthwise_norm", "interleave", "shuffle_stage"]
