@@ -1,0 +1,232 @@
+"""Pictures of every kind that a data set holds, and files that are none."""
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detect.formats.images import PictureCache, read_image, resize_image
+
+RED, BLUE = (200, 30, 40), (20, 60, 210)
+
+
+def two_halves(width: int = 48, height: int = 32) -> np.ndarray:
+    """Left red, right blue, the upper left quarter darker: no rotation or mirror leaves it the same."""
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[:, : width // 2], picture[:, width // 2 :] = RED, BLUE
+    picture[: height // 2, : width // 2] //= 2
+    return picture
+
+
+def assert_near(actual: np.ndarray, expected: np.ndarray, tolerance: float = 6) -> None:
+    """Equal but for JPEG's losses, which are largest along edges: compared in the middle of each quarter."""
+    assert actual.dtype == np.uint8
+    assert actual.shape == expected.shape
+    height, width = expected.shape[:2]
+    for y in (height // 4, 3 * height // 4):
+        for x in (width // 4, 3 * width // 4):
+            difference = np.abs(actual[y, x].astype(int) - expected[y, x].astype(int)).max()
+            assert difference <= tolerance, f"at {x}, {y}: {actual[y, x]}, expected {expected[y, x]}"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tif"])
+def test_colour_pictures_are_read_as_rgb(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    Image.fromarray(two_halves()).save(path, quality=95)
+    image = read_image(path)
+    assert_near(image, two_halves(), tolerance=10)
+    assert image.flags.writeable
+    assert image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_grey_pictures_get_three_equal_channels(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"grey.{suffix}"
+    Image.fromarray(two_halves()).convert("L").save(path)
+    image = read_image(path)
+    assert image.shape == (32, 48, 3)
+    assert (image[..., 0] == image[..., 1]).all()
+    assert (image[..., 0] == image[..., 2]).all()
+    assert image[24, 12, 0] == pytest.approx(0.299 * 200 + 0.587 * 30 + 0.114 * 40, abs=2)
+
+
+def test_cmyk_jpeg_has_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "cmyk.jpg"
+    Image.fromarray(two_halves()).convert("CMYK").save(path, quality=95)
+    with Image.open(path) as stored:
+        assert stored.mode == "CMYK"
+    assert_near(read_image(path), two_halves())
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda stored: stored),
+        (2, lambda stored: stored[:, ::-1]),
+        (3, lambda stored: stored[::-1, ::-1]),
+        (4, lambda stored: stored[::-1]),
+        (5, lambda stored: stored.transpose(1, 0, 2)),
+        (6, lambda stored: np.rot90(stored, k=-1)),
+        (7, lambda stored: stored[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda stored: np.rot90(stored, k=1)),
+    ],
+)
+def test_exif_orientation_is_undone(
+    tmp_path: Path, orientation: int, upright: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(two_halves()).save(path, quality=95, exif=exif)
+    assert_near(read_image(path), upright(two_halves()))
+
+
+def test_damaged_exif_does_not_hide_a_whole_picture(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jpg"
+    Image.fromarray(two_halves()).save(path, quality=95, exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff junk")
+    assert_near(read_image(path), two_halves())
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    alpha = np.full((32, 48, 1), 90, np.uint8)
+    Image.fromarray(np.concatenate([two_halves(), alpha], axis=2)).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), two_halves())
+    grey = np.concatenate([two_halves()[..., :1], alpha], axis=2)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(grey[..., :1], 3, axis=2))
+
+
+def test_palette_pictures_also_with_transparency(tmp_path: Path) -> None:
+    picture = Image.fromarray(two_halves()).quantize(3)
+    picture.save(tmp_path / "plain.png")
+    picture.save(tmp_path / "clear.png", transparency=bytes([0, 128, 255]))
+    for name in ("plain.png", "clear.png"):
+        with Image.open(tmp_path / name) as stored:
+            assert stored.mode == "P"
+        assert_near(read_image(tmp_path / name), two_halves())
+
+
+def test_sixteen_bits_keep_the_high_byte(tmp_path: Path) -> None:
+    values = np.array([[0, 255, 256, 4096], [32768, 65279, 65280, 65535]], np.uint16)
+    expected = np.array([[0, 0, 1, 16], [128, 254, 255, 255]], np.uint8)
+    for suffix in ("png", "tif"):
+        path = tmp_path / f"deep.{suffix}"
+        Image.fromarray(values).save(path)
+        np.testing.assert_array_equal(read_image(path), np.repeat(expected[..., None], 3, axis=2))
+
+
+def test_one_bit_pictures_are_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1").save(tmp_path / "bits.png")
+    assert read_image(tmp_path / "bits.png")[..., 0].tolist() == [[0, 255], [255, 0]]
+
+
+def test_floats_and_wide_integers_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "floats.tif")
+    with pytest.raises(ValueError, match=r"floats\.tif.*floating point.*8 or 16 bits"):
+        read_image(tmp_path / "floats.tif")
+    Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "wide.tif")
+    with pytest.raises(ValueError, match=r"wide\.tif.*32-bit"):
+        read_image(tmp_path / "wide.tif")
+
+
+def one_line(error: BaseException, path: Path) -> str:
+    """The message, which must be one line that names the file."""
+    message = str(error)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def read_or_one_line(path: Path) -> np.ndarray | None:
+    """The picture, or None where it is refused in one line; any other error fails the test."""
+    try:
+        return read_image(path)
+    except ValueError as error:
+        one_line(error, path)
+        return None
+
+
+def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        read_image(tmp_path / "missing.jpg")
+    assert "no picture at" in one_line(caught.value, tmp_path / "missing.jpg")
+    with pytest.raises(ValueError, match="folder"):
+        read_image(tmp_path)
+    for name, contents, reason in (
+        ("empty.jpg", b"", "empty"),
+        ("text.jpg", b"these are words, not pixels\n" * 30, "no known picture format"),
+        ("page.png", b"<!DOCTYPE html><html></html>", "no known picture format"),
+    ):
+        (tmp_path / name).write_bytes(contents)
+        with pytest.raises(ValueError, match=reason) as caught:
+            read_image(tmp_path / name)
+        one_line(caught.value, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [("jpg", {}), ("jpg", {"progressive": True}), ("png", {}), ("webp", {})]
+)
+def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path: Path, suffix: str, options: dict[str, bool]) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "jpeg" if suffix == "jpg" else suffix, **options)
+    whole = buffer.getvalue()
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(whole)
+    complete = read_image(path)
+    refused = 0
+    for length in [*range(1, len(whole), max(1, len(whole) // 60)), len(whole) - 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        image = read_or_one_line(path)
+        refused += image is None
+        if image is not None:  # only the end mark is gone: every pixel is there
+            np.testing.assert_array_equal(image, complete)
+    assert refused >= 60
+
+
+def test_flipped_bytes_never_crash_and_never_say_more_than_a_line(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(two_halves()).save(buffer, "png")
+    whole = buffer.getvalue()
+    rng = np.random.default_rng(11)
+    refused = 0
+    for trial in range(150):
+        damaged = bytearray(whole)
+        damaged[int(rng.integers(len(whole)))] ^= int(rng.integers(1, 256))
+        path = tmp_path / f"{trial}.png"
+        path.write_bytes(damaged)
+        refused += read_or_one_line(path) is None
+    assert refused > 50
+
+
+def test_resize_averages_when_it_shrinks() -> None:
+    stripes = np.zeros((8, 8, 3), np.uint8)
+    stripes[:, ::4] = 200
+    assert (resize_image(stripes, (2, 2)) == 50).all()  # samples between the stripes would give 0
+    assert resize_image(stripes, (12, 20)).shape == (12, 20, 3)
+    assert resize_image(stripes, (8, 8)) is stripes
+
+
+def test_cache_gives_back_what_was_put_and_nothing_else() -> None:
+    cache = PictureCache([(4, 6), (2, 2)])
+    assert cache.get(0) is None
+    first = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    cache.put(0, first)
+    found = cache.get(0)
+    assert found is not None
+    np.testing.assert_array_equal(found, first)
+    assert not found.flags.writeable
+    assert cache.get(1) is None
+    copy = pickle.loads(pickle.dumps(cache))
+    assert copy.get(0) is None
+    copy.put(1, np.full((2, 2, 3), 9, np.uint8))
+    assert cache.get(1) is None
+
+
+def test_cache_says_how_much_memory_it_lacks() -> None:
+    with pytest.raises(OSError, match=r"1 pictures, \d+\.\d GiB"):
+        PictureCache([(10**7, 10**9)])
