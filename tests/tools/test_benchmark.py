@@ -1,0 +1,161 @@
+"""`swiftsight bench`: that the clock measures the stage it names, that the counts are right, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from swiftsight_tools import benchmark, cli, samples
+
+from backbones.cost import Cost
+from detect import Predictor, create_detector, save_detector
+
+PAUSE = 0.03
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_detector_as_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, picture = tmp_path / "bench.json", tmp_path / "grey.png"
+    Image.new("L", (50, 40), 128).save(picture)
+    words = ["bench", "thundernet_snet49", "--size", "64", "96", "--batch", "2", "--repeat", "3", "--threads", "1"]
+    assert cli.main([*words, "--picture", str(picture), "--json", str(file)]) == 0
+    shown = capsys.readouterr().out
+    numbers = json.loads(file.read_text())
+    parts = numbers.pop("parts")
+    assert list(parts) == [*benchmark.STAGES, "total"]
+    assert parts["total"]["parameters"] == 1_154_199 == sum(parts[name]["parameters"] for name in benchmark.PARTS)
+    assert parts["total"]["multiply_adds"] == sum(parts[name]["multiply_adds"] for name in benchmark.PARTS)
+    assert all(part["ms_10"] <= part["ms"] <= part["ms_90"] for part in parts.values())
+    # Medians of the stages need not add up to the median of the whole, but nothing large may be missing.
+    assert sum(part["ms"] for name, part in parts.items() if name != "total") > 0.5 * parts["total"]["ms"]
+    assert numbers.pop("frames_per_second") == pytest.approx(2000 / parts["total"]["ms"])
+    assert numbers.pop("processor") in shown
+    assert numbers == {
+        "model": "thundernet_snet49",
+        "weights": "random",
+        "size": [64, 96],
+        "batch": 2,
+        "repeat": 3,
+        "threads": 1,
+        "torch": torch.__version__,
+        "picture": "grey.png",
+    }
+    assert re.search(r"^total +1,154,199 +\d+\.\d\d M( +\d+\.\d\d){3}$", shown, re.M)
+    assert re.search(r"^propose( +\d+\.\d\d){3}$", shown, re.M)
+
+
+def test_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bench.json"
+    assert cli.main(["bench", "snet49", "--repeat", "1", "--json", str(file)]) == 0
+    assert "snet49, weights: random, 224 x 224, batch 1\n" in capsys.readouterr().out
+    parts = json.loads(file.read_text())["parts"]
+    assert list(parts) == ["total"]
+    assert parts["total"]["parameters"] == 362_548
+    assert parts["total"]["ms"] > 0
+
+
+def test_weights_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The head of one class has 79 outputs less, of 1024 weights and a bias."""
+    net = create_detector("thundernet_snet49", num_classes=1, input_size=(64, 64))
+    net.class_names = ("person",)
+    save_detector(net, tmp_path / "one.safetensors")
+    assert (
+        cli.main(["bench", "thundernet_snet49", "--weights", str(tmp_path / "one.safetensors"), "--repeat", "1"]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert f"{1_154_199 - 79 * 1025:,}" in shown
+    assert "64 x 64" in shown
+
+
+def test_the_clock_charges_the_stage_that_took_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stage in turn is made to wait; its own time must grow by the wait, and no other stage's by as much."""
+    timed = benchmark.TimedDetector(create_detector("thundernet_snet49"))
+    predictor = Predictor(timed, size=(64, 64))
+    net, picture = timed.net, np.zeros((64, 64, 3), np.uint8)
+    places = {
+        "prepare": (predictor, "prepare"),
+        "backbone": (net.backbone, "forward"),
+        "neck": (net.neck, "forward"),
+        "rpn": (net.rpn, "forward"),
+        "refine": (net.refine, "forward"),
+        "propose": (net.rpn, "propose"),
+        "head": (net.head.align, "forward"),
+        "finish": (predictor, "finish"),
+    }
+    assert tuple(places) == benchmark.STAGES
+    for stage, (owner, method) in places.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, late(getattr(owner, method)))
+            times = benchmark.time_detector(predictor, timed, picture, 1, 3)
+        fastest = {name: min(values) for name, values in times.items() if name != "total"}
+        assert fastest[stage] >= 1000 * PAUSE
+        assert max(fastest, key=lambda name: fastest[name]) == stage
+
+
+def late(method: Any) -> Any:
+    def wait_first(*arguments: Any, **options: Any) -> Any:
+        time.sleep(PAUSE)
+        return method(*arguments, **options)
+
+    return wait_first
+
+
+def test_the_timed_net_answers_as_the_net_itself() -> None:
+    torch.manual_seed(0)
+    net = create_detector("thundernet_snet49").eval()
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected, actual = net(images), benchmark.TimedDetector(net)(images)
+    torch.testing.assert_close(actual.scores, expected.scores, rtol=1e-3, atol=1e-3)
+
+
+def test_spread_by_hand() -> None:
+    """Of 0 to 10: the middle is 5, a tenth of the way 1, nine tenths 9; one value is all three."""
+    assert benchmark.spread([10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]) == (5, 1, 9)
+    assert benchmark.spread([2.5]) == (2.5, 2.5, 2.5)
+
+
+def test_frames_per_second_by_hand() -> None:
+    """Four pictures in 50 ms are 80 in a second."""
+    report = benchmark.Report({"batch": 4}, {"total": Cost(1, 2, 4)}, {"total": [40.0, 50.0, 90.0]})
+    assert benchmark.frames_per_second(report) == 80
+
+
+def test_noise_where_no_sample_picture_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "PICTURE", samples.Sample("no_such_package", "no-such-package", "a.png"))
+    picture, name = benchmark.choose_picture(None)
+    assert (picture.shape, picture.dtype, name) == ((480, 640, 3), np.uint8, "noise")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["thundernet_snet50"], 1, "no detector or backbone is called 'thundernet_snet50' (nearest: 'thundernet_snet5"),
+        (["snet49", "--batch", "0"], 2, "--batch 0: expected at least 1"),
+        (["snet49", "--repeat", "-1"], 2, "--repeat -1: expected at least 1"),
+        (["snet49", "--picture", "a.png"], 2, "--picture"),
+        (["thundernet_snet49", "--weights", "nothing"], 1, "no weights file 'nothing'"),
+        (["thundernet_snet49", "--size", "100", "64"], 1, "both sides must be multiples of 32"),
+        (["thundernet_snet49", "--picture", "missing.png", "--size", "64", "64"], 1, "missing.png"),
+    ],
+)
+def test_one_line_and_an_exit_code(
+    words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *words]) == code
+    complaint = capsys.readouterr().err.strip().splitlines()
+    assert len(complaint) == 1
+    assert message in complaint[0]
