@@ -298,6 +298,7 @@ class Requests:
         return self.count
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where one core is all there is
 @pytest.mark.parametrize("cache", [False, True])
 def test_workers_give_the_same_bytes_as_no_workers(folder: Path, cache: bool) -> None:
     data = opened(folder, transform=SSDAugmentation(), cache=cache)

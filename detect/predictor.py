@@ -1,0 +1,99 @@
+"""A picture in, the objects in it out: what a user calls."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backbones.fusion import fused_copy
+
+from .boxes import clip_boxes
+from .formats.images import resize_image
+from .nms import select_detections
+from .results import Detections, RawDetections
+
+
+class Detector(Protocol):
+    """What a predictor asks of a net, or of anything that answers like one."""
+
+    class_names: tuple[str, ...]
+    input_size: tuple[int, int]
+
+    def __call__(self, images: Tensor) -> RawDetections:
+        """images [1, 3, h, w] uint8 RGB -> boxes in their pixels and scores."""
+        ...
+
+
+class Predictor:
+    """Finds the objects in a picture, whatever its size, and gives them in the picture's own pixels.
+
+    A net is copied, made fast (batch norms folded, channels last) and kept in evaluation mode, so training the
+    original goes on undisturbed and does not change the predictor. size: (height, width) of the net's input, by default
+    what the net is meant for; a picture is resized to it without keeping its aspect ratio, as in training. Detections
+    that score at most `score_threshold` are left out, and at most `max_detections` are kept. Calling takes three steps,
+    which can also be taken one by one: `prepare`, `infer`, `finish`.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        *,
+        size: Sequence[int] | None = None,
+        score_threshold: float = 0.3,
+        iou_threshold: float = 0.5,
+        max_detections: int = 100,
+    ) -> None:
+        self.size = _checked_size(model.input_size if size is None else size)
+        for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; expected a number in 0..1")
+        if max_detections < 1:
+            raise ValueError(f"max_detections is {max_detections}; expected at least 1")
+        self.class_names = tuple(model.class_names)
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.max_detections = max_detections
+        self.device = torch.device("cpu")
+        self._model = model
+        if isinstance(model, nn.Module):
+            self.device = next(model.parameters()).device
+            self._model = fused_copy(model).to(memory_format=torch.channels_last)
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """image [H, W, 3] uint8 RGB -> its objects, best first, in its pixels. ValueError for another array."""
+        return self.finish(self.infer(self.prepare(image)), (image.shape[0], image.shape[1]))
+
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """image [H, W, 3] uint8 RGB -> [1, 3, h, w] uint8 on the net's device."""
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"the picture is a {type(image).__name__}; expected a NumPy array [H, W, 3] of uint8")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(f"the picture is {list(image.shape)} of {image.dtype}; expected [H, W, 3] of uint8, RGB")
+        resized = np.ascontiguousarray(resize_image(image, self.size))
+        # Seen as [1, 3, h, w], the array lies in memory just as `channels_last` has it: nothing is copied.
+        return torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.device)
+
+    @torch.inference_mode()
+    def infer(self, images: Tensor) -> RawDetections:
+        """The net itself: what `prepare` gave -> its raw outputs, in pixels of the net's input."""
+        return self._model(images)
+
+    @torch.inference_mode()
+    def finish(self, raw: RawDetections, picture_size: tuple[int, int]) -> Detections:
+        """Raw outputs -> detections on the CPU, in the pixels of the picture of (height, width) and inside it."""
+        found = select_detections(
+            RawDetections(raw.boxes.float().cpu(), raw.scores.float().cpu()),
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )[0]
+        (height, width), (net_height, net_width) = picture_size, self.size
+        scaled = found.scaled(width / net_width, height / net_height)
+        return Detections(clip_boxes(scaled.boxes, picture_size), scaled.scores, scaled.labels)
+
+
+def _checked_size(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(f"size is {size!r}; expected (height, width) in pixels")
+    return size[0], size[1]

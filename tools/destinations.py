@@ -1,0 +1,84 @@
+"""What a demo's source is, and where its results go: under names of their own, never over the source."""
+
+import os
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from pathlib import Path
+
+from .video import VIDEO_SUFFIXES, is_live
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+DEFAULT_FOLDER = Path("demo_output")
+
+
+class SourceKind(Enum):
+    """What the word after --source turned out to be."""
+
+    SAMPLE = "sample"
+    LIVE = "camera"
+    FOLDER = "folder"
+    PICTURE = "picture"
+    VIDEO = "video"
+
+
+def source_kind(source: str) -> SourceKind:
+    """FileNotFoundError where there is nothing of that name, ValueError for a file of no known suffix."""
+    path = Path(source)
+    if source == SourceKind.SAMPLE.value:
+        return SourceKind.SAMPLE
+    if is_live(source):
+        return SourceKind.LIVE
+    if path.is_dir():
+        return SourceKind.FOLDER
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder at {source}; expected sample, a file, a folder or a camera number")
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return SourceKind.PICTURE
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return SourceKind.VIDEO
+    choices = ", ".join(PICTURE_SUFFIXES + VIDEO_SUFFIXES)
+    raise ValueError(f"{source} has the suffix {path.suffix!r}; expected one of {choices}")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures right in a folder, by name; ValueError if there is none."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    if not found:
+        raise ValueError(f"{folder} holds no picture; expected files that end in {', '.join(PICTURE_SUFFIXES)}")
+    return found
+
+
+def detected_name(source: str | os.PathLike[str], suffix: str) -> str:
+    """The name of an annotated file that goes into a folder: one that no source has."""
+    return f"{Path(source).stem}_detected{suffix}"
+
+
+def result_file(output: Path | None, name: str, suffixes: Sequence[str]) -> Path:
+    """Where one result goes: `output`, or `name` in it if it is a folder or has no suffix. Its folder is made.
+
+    Raises ValueError if the suffix is none of `suffixes`, OSError if the folder cannot be made.
+    """
+    if output is None or output.is_dir() or not output.suffix:
+        return result_folder(output) / name
+    if output.suffix.lower() not in suffixes:
+        raise ValueError(f"--output {output} cannot be written; expected a folder or a file in {', '.join(suffixes)}")
+    result_folder(output.parent)
+    return output
+
+
+def result_folder(output: Path | None) -> Path:
+    """The folder for results, made where it is missing; OSError if it cannot be made."""
+    folder = output or DEFAULT_FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot make the folder {folder} for the results: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"cannot write into the folder {folder}")
+    return folder
+
+
+def refuse_overwriting(target: Path, sources: Iterable[Path]) -> None:
+    """ValueError if `target` is one of the sources, by whatever name or link."""
+    if target.exists() and any(target.samefile(source) for source in sources):
+        raise ValueError(f"{target} is the source itself and would be overwritten; choose another name")

@@ -1,0 +1,71 @@
+"""Detections on disk, one frame or picture a line, written as they are found."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from detect.results import Detections
+
+SUFFIXES = (".json", ".jsonl")
+
+
+class FrameLog:
+    """Writes a record a line: `.jsonl` as JSON lines, `.json` as one list, which is closed however the work ends.
+
+    A record has "source" (the file or camera), "width" and "height" in pixels, "detections", each with "label", "score"
+    and "box" (x1, y1, x2, y2 in pixels of the picture), and for video "frame" (from 0) and "time" (seconds). A file
+    that could not be read has "source" and "error". An older file is replaced by the first record, not before.
+    Raises ValueError for another suffix, OSError where writing fails.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"cannot write detections as {self.path.name!r}; expected one of {', '.join(SUFFIXES)}")
+        is_list = self.path.suffix.lower() == ".json"
+        self._start, self._between, self._end = ("[\n", ",\n", "\n]\n") if is_list else ("", "\n", "\n")
+        self._empty = "[]\n" if is_list else ""
+        self._file: TextIO | None = None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._file is not None:
+            with self._file:
+                self._file.write(self._end)
+        elif kind is None:
+            self.path.write_text(self._empty, encoding="utf-8")
+
+    def write(
+        self,
+        source: str,
+        size: tuple[int, ...],
+        detections: Detections,
+        class_names: Sequence[str],
+        **when: float,
+    ) -> None:
+        """Adds a picture of size (height, width); `when` gives "frame" and "time" of a video's frame."""
+        found = [
+            {"label": class_names[label], "score": round(score, 4), "box": [round(value, 2) for value in box]}
+            for box, score, label in zip(
+                detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
+            )
+        ]
+        self._add({"source": source, **when, "width": size[1], "height": size[0], "detections": found})
+
+    def write_error(self, source: str, error: str) -> None:
+        """Adds a file that could not be read."""
+        self._add({"source": source, "error": error})
+
+    def _add(self, record: dict[str, Any]) -> None:
+        before = self._between
+        if self._file is None:
+            self._file, before = self.path.open("w", encoding="utf-8"), self._start
+        # In one go, so that Ctrl-C cannot fall between a comma and its record.
+        self._file.write(before + json.dumps(record, ensure_ascii=False))
+        self._file.flush()
