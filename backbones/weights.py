@@ -5,9 +5,7 @@ Nothing is unpickled: a torch file is read with `weights_only=True`, which refus
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 import warnings
 from collections.abc import Mapping
 from os import PathLike
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from .base import Backbone
 from .checkpoints import convert_published
+from .files import write_atomically
 
 
 class LoadReport(NamedTuple):
@@ -45,15 +44,7 @@ def save_weights(
             raise ValueError(f"{name} holds numbers that are not finite as {stored.dtype}; nothing was written")
         tensors[name] = stored.contiguous().cpu()
     content = save(tensors, metadata=dict(metadata or {}))
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(Path(path), content)
 
 
 def _is_safetensors(path: Path) -> bool:

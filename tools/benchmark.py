@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     report = measure(args)
     print(format_report(report))
     if args.json:
-        from .checkpoint import write_atomically
+        from backbones.files import write_atomically
 
         write_atomically(args.json, (json.dumps(as_json(report), indent=1) + "\n").encode())
     return 0

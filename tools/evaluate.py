@@ -120,10 +120,10 @@ def score_net(args: argparse.Namespace) -> tuple[DetectionScores, str]:
     """The scores of weights on a part of the config's data, and what was scored in words; writes --output."""
     import torch
 
+    from backbones.files import write_atomically
     from detect.metrics import evaluate_detections
 
     from .assembly import validation_loader
-    from .checkpoint import write_atomically
 
     config = load_config(args.config, args.set or [])
     device = choose_device(args.device)

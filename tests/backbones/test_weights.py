@@ -53,7 +53,7 @@ def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OSError, match="No space left"):
         save_weights(backbone, path)
     assert path.read_bytes() == before

@@ -1,0 +1,32 @@
+"""The learning rate at steps that somebody worked out by hand."""
+
+import math
+
+import pytest
+from swiftsight_tools.config import ScheduleConfig
+from swiftsight_tools.schedule import learning_rate_factor
+
+
+def test_warm_up_and_steps() -> None:
+    config = ScheduleConfig(kind="step", warmup_iters=4, warmup_factor=0.2, milestones=(2.0, 3.5), gamma=0.1)
+    factor = learning_rate_factor(config, iters_per_epoch=10, epochs=5)
+    assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factor(19) == 1
+    assert factor(20) == pytest.approx(0.1)
+    assert factor(34) == pytest.approx(0.1)
+    assert factor(35) == pytest.approx(0.01)
+
+
+def test_cosine() -> None:
+    config = ScheduleConfig(kind="cosine", warmup_iters=10, final_factor=0.2)
+    factor = learning_rate_factor(config, iters_per_epoch=10, epochs=5)
+    assert factor(10) == 1
+    assert factor(30) == pytest.approx(0.2 + 0.8 * 0.5)
+    assert factor(20) == pytest.approx(0.2 + 0.8 * 0.5 * (1 + math.sqrt(0.5)))
+    assert factor(50) == pytest.approx(0.2)
+    assert factor(60) == pytest.approx(0.2)  # beyond the end it stays
+
+
+def test_a_warm_up_longer_than_the_training() -> None:
+    factor = learning_rate_factor(ScheduleConfig(warmup_iters=100, warmup_factor=0.0), iters_per_epoch=4, epochs=2)
+    assert [factor(step) for step in (0, 4, 7)] == pytest.approx([0, 0.5, 0.875])

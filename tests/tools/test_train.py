@@ -1,0 +1,365 @@
+"""`swiftsight train` from the words to the files: exact resumption, refusals, stops."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from swiftsight_tools.checkpoint import checksum, load_checkpoint
+from swiftsight_tools.cli import main
+
+from detect import create_detector
+from detect.two_stage import TwoStageDetector
+
+EPOCHS, STEPS = 4, 4  # 8 pictures in batches of 2
+
+CONFIG = """
+model: {{name: thundernet_snet49, fc_channels: 32, rpn_channels: 32, train_proposals: 60, samples: 20}}
+data:
+  train: {{annotations: {folder}/train.json, images: {folder}/images}}
+  val: {{annotations: {folder}/val.json, images: {folder}/images}}
+sizes: [[64, 64], [96, 64]]
+eval_size: [64, 64]
+batch_size: 2
+epochs: 4
+optimizer: {{kind: adamw, lr: 0.003, weight_decay: 0.05, backbone_lr_factor: 0.5}}
+schedule: {{warmup_iters: 3}}
+clip_grad: 5.0
+early_stop: {{patience: 10, min_delta: 0.5}}
+workers: 0
+threads: 1
+log_every: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "blocks.yaml"
+    path.write_text(CONFIG.format(folder=tiny_coco))
+    return path
+
+
+def words(config: Path, work_dir: Path, *more: str) -> list[str]:
+    return ["train", str(config), "--work-dir", str(work_dir), "--device", "cpu", *more]
+
+
+@pytest.fixture(scope="module")
+def whole_run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four epochs in one go; read it, never write into it."""
+    work_dir = tmp_path_factory.mktemp("whole")
+    assert main(words(config, work_dir)) == 0
+    return work_dir
+
+
+def newest(work_dir: Path) -> dict[str, Any]:
+    return load_checkpoint(max(work_dir.glob("checkpoint_*.pt")))
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    """Bit for bit: everything that a checkpoint holds, the log and the best weights."""
+    states = newest(found), newest(expected)
+    for state in states:
+        state.pop("config")
+    assert states[0].keys() == states[1].keys()
+    assert [key for key in states[0] if checksum({key: states[0][key]}) != checksum({key: states[1][key]})] == []
+    assert read_log(found) == read_log(expected)
+    weights = [load_file(folder / "best.safetensors") for folder in (found, expected)]
+    assert checksum(weights[0]) == checksum(weights[1])
+
+
+def read_log(work_dir: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (work_dir / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key not in ("seconds", "waited")} for record in records]
+
+
+def test_a_whole_run_leaves_what_it_promises(whole_run: Path, tiny_coco: Path) -> None:
+    assert [path.name for path in sorted(whole_run.glob("checkpoint_*"))][-1] == "checkpoint_00000016.pt"
+    state = newest(whole_run)
+    assert (state["epoch"], state["position"], state["step"]) == (EPOCHS, 0, EPOCHS * STEPS)
+    assert state["early_stop"]["wait_count"] == EPOCHS - 1  # no gain of 0.5 after the first validation
+    scores = [record["AP"] for record in read_log(whole_run) if record["kind"] == "val"]
+    assert state["best"]["score"] == pytest.approx(max(scores), rel=1e-5)
+    log = read_log(whole_run)
+    assert [record["step"] for record in log if record["kind"] == "train"] == list(range(1, EPOCHS * STEPS + 1))
+    first = log[0]
+    assert first["loss"] == pytest.approx(
+        sum(value for key, value in first.items() if key.startswith("loss_")), rel=1e-4
+    )
+    assert first["lr"] == pytest.approx(0.003 * 0.01)  # warm-up begins at a hundredth
+    assert {tuple(record["size"]) for record in log if "size" in record} == {(64, 64), (96, 64)}
+    assert any((whole_run / "tensorboard").iterdir())
+    assert sorted(path.name for path in whole_run.iterdir() if not path.name.startswith("checkpoint_")) == [
+        ".lock", "best.safetensors", "config.yaml", "log.jsonl", "tensorboard",
+    ]  # fmt: skip
+
+
+def test_the_best_weights_are_the_averaged_ones_and_make_a_detector(whole_run: Path) -> None:
+    detector = create_detector("thundernet_snet49", weights=whole_run / "best.safetensors")
+    assert detector.class_names == ("red block", "blue block")
+    assert tuple(detector.input_size) == (64, 64)
+    best = newest(whole_run)["best"]
+    averaged = load_checkpoint(whole_run / f"checkpoint_{best['step']:08d}.pt")["averaged"]
+    for name, tensor in detector.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, averaged[f"module.net.{name}"].half().float(), rtol=0, atol=0)
+
+
+def kill_when(path: Path, command: list[str], is_time: Any) -> None:
+    """Start the command and kill -9 it as soon as `is_time()`; its output goes to `path`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with path.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        deadline = time.monotonic() + 300
+        while not is_time() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, path.read_text()
+
+
+@pytest.mark.parametrize("where", ["at the end of an epoch", "inside an epoch"])
+def test_a_killed_run_resumes_bit_for_bit(
+    where: str, config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed in the third epoch, with a worker; resumed without one. The second time the newest file is damaged too."""
+    work_dir = tmp_path / "run"
+    inside = ["--set", "checkpoint.every_iters=3"] if where == "inside an epoch" else []
+    command = words(config, work_dir, "--set", "workers=1", *inside)
+    program = [sys.executable, "-c", "import sys; from swiftsight_tools.cli import main; sys.exit(main())", *command]
+    log = work_dir / "log.jsonl"
+    kill_when(tmp_path / "output", program, lambda: log.exists() and f'"step": {2 * STEPS + 2}' in log.read_text())
+    files = sorted(work_dir.glob("checkpoint_*.pt"))
+    if inside:
+        assert files[-1].name == "checkpoint_00000009.pt"
+        assert load_checkpoint(files[-1])["position"] == 1
+    else:
+        assert files[-1].name == "checkpoint_00000008.pt"
+        content = bytearray(files[-1].read_bytes())
+        content[len(content) // 2] ^= 1
+        files[-1].write_bytes(content)
+    assert main(words(config, work_dir, "--resume", *inside)) == 0
+    said = capsys.readouterr().out
+    assert ("damaged" in said) == (not inside)
+    assert f"going on from {files[-1 if inside else -2].name}" in said
+    assert_same_run(work_dir, whole_run)
+
+
+@pytest.mark.parametrize(
+    "where", ["swiftsight_tools.hooks.JournalHook.after_train_iter", "swiftsight_tools.runner.DetectionMetric.process"]
+)
+def test_ctrl_c_saves_and_the_run_goes_on_exactly(
+    where: str, config: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the sixth step, and in the second validation, where the averaged weights are in the net."""
+    module, name, method = where.rsplit(".", 2)
+    owner = getattr(sys.modules[module], name)
+    original, calls = getattr(owner, method), []
+
+    def interrupt(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == (6 if name == "JournalHook" else 2):
+            signal.raise_signal(signal.SIGINT)
+        return original(*args, **kwargs)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, method, interrupt)
+        assert main(words(config, tmp_path / "run")) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert newest(tmp_path / "run")["position"] in (2, STEPS)
+    assert main(words(config, tmp_path / "run", "--resume")) == 0
+    assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_a_folder_with_a_run_is_left_alone(config: Path, whole_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")}
+    assert main(words(config, whole_run)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "holds a run already" in error
+    assert "--resume" in error
+    assert {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("assignment", "word"),
+    [
+        ("model.fc_channels=64", "model.fc_channels was 32 and is 64"),
+        ("ema=null", "ema was"),
+        ("optimizer.kind=sgd", "optimizer.kind"),
+    ],
+)
+def test_a_resumed_run_cannot_become_another(
+    config: Path, whole_run: Path, assignment: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(config, whole_run, "--resume", "--set", assignment)) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "cannot resume" in error
+    assert word in error
+
+
+def test_a_resumed_run_may_be_longer_and_says_so(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole_run, tmp_path / "run")
+    more = ["--set", "epochs=5", "--set", "optimizer.weight_decay=0.25"]
+    assert main(words(config, tmp_path / "run", "--resume", *more)) == 0
+    said = capsys.readouterr().out
+    assert "warning: epochs was 4 and is 5" in said
+    assert "warning: optimizer.weight_decay was 0.05 and is 0.25" in said
+    state = newest(tmp_path / "run")
+    assert (state["epoch"], state["step"]) == (5, 5 * STEPS)
+    assert {group["weight_decay"] for group in state["optimizer"]["param_groups"]} == {0.0, 0.25}
+    assert len(list((tmp_path / "run").glob("checkpoint_*.pt"))) in (3, 4)  # the last three, and the best if older
+
+
+def test_early_stopping_stops_and_stays_stopped(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ("early_stop.patience=1", "precision=mixed", "optimizer.kind=sgd", "ema=null", "channels_last=true")
+    more = [part for assignment in other for part in ("--set", assignment)]
+    assert main(words(config, tmp_path / "run", *more)) == 0
+    assert "the CPU trains in float32" in capsys.readouterr().out
+    assert newest(tmp_path / "run")["epoch"] == 2
+    assert main(words(config, tmp_path / "run", "--resume", *more)) == 0
+    assert newest(tmp_path / "run")["epoch"] == 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, seen = TwoStageDetector.losses, []
+
+    def losses(self: TwoStageDetector, images: torch.Tensor, targets: list[Any]) -> dict[str, torch.Tensor]:
+        seen.append((images, {name: tensor.clone() for name, tensor in self.state_dict().items()}))
+        terms = original(self, images, targets)
+        return terms if len(seen) < 6 else {**terms, "loss_class": terms["loss_class"] * float("nan")}
+
+    monkeypatch.setattr(TwoStageDetector, "losses", losses)
+    assert main(words(config, tmp_path / "run")) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "loss_class is nan" in error
+    assert "epoch 2, batch 2" in error
+    kept = load_checkpoint(tmp_path / "run" / "not_finite_batch.pt")
+    torch.testing.assert_close(kept["images"], seen[-1][0], rtol=0, atol=0)
+    assert len(kept["boxes"]) == len(kept["image_ids"]) == len(kept["requests"]) == 2
+    torch.testing.assert_close(kept["net"]["head.fc.0.weight"], seen[-1][1]["head.fc.0.weight"], rtol=0, atol=0)
+    assert newest(tmp_path / "run")["epoch"] == 1  # the checkpoint before it is there to go on from
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(
+    config: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[int] = []
+
+    def no_space(handle: int) -> None:
+        written.append(handle)
+        if len(written) > 5:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("swiftsight_tools.checkpoint.os.fsync", no_space)
+        assert main(words(config, tmp_path / "run")) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "No space left on device; the one before it, checkpoint_00000004.pt, is whole" in error
+    assert not list((tmp_path / "run").glob(".*.part"))
+    assert main(words(config, tmp_path / "run", "--resume")) == 0
+    assert_same_run(tmp_path / "run", whole_run)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "word"),
+    [
+        (["data.train.annotations=nowhere.json"], "nowhere.json"),
+        (["data.class_names=[red block, green block]"], "'green block'"),
+        (["batch_size=9"], "batch_size is 9, but there are only 8 pictures"),
+        (["model.fc_chanels=3"], "unknown key 'model.fc_chanels' (nearest: 'fc_channels')"),
+        (["model.name=thundernet_snet94"], "nearest: 'thundernet_snet49'"),
+        (["model.num_classes=3"], "model.num_classes follows from data.class_names"),
+        (["augmentation.flip_prob=0.5"], "unknown key 'augmentation.flip_prob' (nearest: 'flip_probability')"),
+        (["augmentation.flip_probability=often"], "augmentation.flip_probability is 'often'; expected a number"),
+        (["optimizr.lr=1"], "unknown key 'optimizr' (nearest: 'optimizer')"),
+        (["monitor=mAP"], "monitor is 'mAP'; expected one of AP, AP50"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(
+    config: Path, tmp_path: Path, assignments: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [part for assignment in assignments for part in ("--set", assignment)]
+    assert main(words(config, tmp_path / "run", *more)) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert word in error
+
+
+class Hostile:
+    """A pickle that would make a folder when it is read."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("key", ["weights", "backbone_weights"])
+def test_weights_that_would_run_code_are_refused(
+    key: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"weight": Hostile(tmp_path / "was_run")}, tmp_path / "evil.pth")
+    assert main(words(config, tmp_path / "run", "--set", f"model.{key}={tmp_path / 'evil.pth'}")) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(tmp_path / "evil.pth") in error
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize(("content", "word"), [("{", "no json"), ("[]", "no COCO"), ('{"images": 3}', "no COCO")])
+def test_annotations_that_are_none(
+    config: Path, tmp_path: Path, content: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    assert main(words(config, tmp_path / "run", "--set", f"data.train.annotations={path}")) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert word in error
+
+
+def test_a_damaged_picture_is_named_although_a_worker_met_it(
+    config: Path, tiny_coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(tiny_coco / "images", images)
+    (images / "blocks_03.jpg").write_text("this is no picture")
+    more = ["--set", f"data.train.images={images}", "--set", "workers=1"]
+    assert main(words(config, tmp_path / "run", *more)) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(images / "blocks_03.jpg") in error
+    assert "Traceback" not in error
+
+
+def test_two_trainings_do_not_share_a_folder(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    code = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run" / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert main(words(config, tmp_path / "run")) == 1
+    assert "another training is running" in capsys.readouterr().err

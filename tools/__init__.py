@@ -1,0 +1,1 @@
+"""The application: the `swiftsight` command. The only place that knows files, devices, screens and configs."""

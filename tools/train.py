@@ -1,0 +1,103 @@
+"""Train a detector as a config says: checkpoints to resume from, a log, and the best weights as safetensors."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+
+from backbones.files import write_atomically
+
+from .checkpoint import CheckpointFolder
+from .config import TrainingConfig, as_plain, find_config, load_config
+from .device import add_device_argument, choose_device
+from .errors import UsageError
+from .hooks import StoppedError
+from .journal import Screen
+from .loader_errors import unwrap_worker_error
+
+_RUN_FILES = ("config.yaml", "log.jsonl", "best.safetensors", "checkpoint_*.pt")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG [--set key=value ...] [--resume] [--work-dir DIR] [--device cpu|cuda]."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or a shipped one such as detect/NAME.yaml")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="change one key; as often as needed"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
+    parser.add_argument("--work-dir", metavar="DIR", type=Path, help="where the run lies (runs/ and the config's name)")
+    add_device_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the training is done, 130 after Ctrl-C, with everything saved."""
+    config = load_config(args.config, args.set)
+    device = choose_device(args.device)
+    work_dir = args.work_dir or Path("runs") / find_config(args.config).stem
+    if not args.resume:
+        _refuse_old_run(work_dir)
+    screen = Screen()
+    try:
+        with _only_run_in(work_dir):
+            _train(config, work_dir, device, screen, resume=args.resume)
+    except StoppedError as stop:
+        screen.say(f"stopped and saved; go on with: swiftsight train {args.config} --resume --work-dir {work_dir}")
+        return 128 + stop.number
+    except KeyboardInterrupt:
+        screen.say("stopped without saving")
+        return 128 + signal.SIGINT
+    except (ValueError, OSError, RuntimeError) as error:
+        raise unwrap_worker_error(error) from error
+    finally:
+        screen.close()
+    return 0
+
+
+def _train(config: TrainingConfig, work_dir: Path, device: torch.device, screen: Screen, *, resume: bool) -> None:
+    from .session import TrainingSession  # here: it brings mmengine, which a misspelt word does not need
+
+    session = TrainingSession(config, work_dir, device, screen)
+    found = CheckpointFolder(work_dir, config.checkpoint.keep_last).load_newest(screen.say) if resume else None
+    if resume and found is None:
+        _refuse_lost_run(work_dir)
+        screen.say(f"no checkpoint in {work_dir}: starting from the beginning")
+    if found is not None:
+        session.check_resumable(found[1])
+    write_atomically(work_dir / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False).encode())
+    session.run(found)
+
+
+def _refuse_old_run(work_dir: Path) -> None:
+    """A folder with a run in it is never written over."""
+    if any(next(work_dir.glob(pattern), None) for pattern in _RUN_FILES):
+        raise UsageError(f"{work_dir} holds a run already: go on with it by --resume, or choose another --work-dir")
+
+
+def _refuse_lost_run(work_dir: Path) -> None:
+    """With --resume: best weights, but no checkpoint that they came from, would be written over."""
+    if (work_dir / "best.safetensors").exists():
+        raise ValueError(f"{work_dir} holds best.safetensors, but no whole checkpoint to resume from; move it away")
+
+
+@contextmanager
+def _only_run_in(work_dir: Path) -> Iterator[None]:
+    """Make the folder, and keep a second training out of it while this one lives."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    handle = os.open(work_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # Not flock, which the loader's workers would inherit and hold a while after a kill -9.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise ValueError(f"another training is running in {work_dir}") from None
+    else:
+        yield
+    finally:
+        os.close(handle)
