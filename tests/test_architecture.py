@@ -1,0 +1,191 @@
+"""Who may import whom, and the few rules of form that a formatter does not know: read from the sources with `ast`."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 50
+NAMES_FOR_ANYTHING = {"utils", "util", "misc", "common", "helpers", "helper"}
+
+# What each floor may import besides the standard library. A dotted name admits that module and what lies below it.
+_NETS = {"torch", "mmengine.registry", "backbones"}
+_DOORS = _NETS | {"torchvision", "detect", "numpy", "cv2", "albumentations", "pycocotools", "PIL"}
+FLOORS = {
+    "backbones": _NETS | {"safetensors"},
+    "detect": _NETS | {"torchvision", "detect"},
+    "detect/formats": _DOORS,
+    "detect/transforms.py": _DOORS,
+    "detect/metrics.py": _DOORS,
+    "detect/predictor.py": _DOORS,
+    "configs": set(),
+}
+# Above the floors stands `tools`. It is installed under another name, so its own modules must be imported relatively.
+_NOT_FOR_THE_TOP = {"tools", "configs", "swiftsight_tools", "tests"}
+
+
+class Import(NamedTuple):
+    module: str  # with the imported name behind it: `from mmengine import registry` reaches mmengine.registry
+    line: int
+    relative: bool
+
+
+def imports_in(source: str, package: str) -> list[Import]:
+    """Every import in `source`, also those inside functions, with relative ones made absolute from `package`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, node.lineno, relative=False) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            above = parents[: len(parents) - node.level + 1] if node.level else []
+            base = [*above, *([node.module] if node.module else [])]
+            found += [Import(".".join([*base, alias.name]), node.lineno, node.level > 0) for alias in node.names]
+    return found
+
+
+def forbidden_imports(source: str, path: str) -> list[str]:
+    """What the file at `path`, relative to the checkout, imports from above, from beside, or outside of its list."""
+    package = path.rpartition("/")[0].replace("/", ".")
+    imports = [found for found in imports_in(source, package) if not _in_standard_library(found.module)]
+    floor = next((floor for floor in sorted(FLOORS, key=len, reverse=True) if _lies_in(path, floor)), None)
+    if floor is not None:
+        refused = [found for found in imports if not any(_lies_below(found.module, name) for name in FLOORS[floor])]
+    else:
+        refused = [found for found in imports if not found.relative and _root(found.module) in _NOT_FOR_THE_TOP]
+    return [f"{path}:{found.line} imports {found.module}" for found in refused]
+
+
+def _root(module: str) -> str:
+    return module.split(".")[0]
+
+
+def _in_standard_library(module: str) -> bool:
+    return _root(module) in sys.stdlib_module_names
+
+
+def _lies_in(path: str, floor: str) -> bool:
+    return path == floor or path.startswith(f"{floor}/")
+
+
+def _lies_below(module: str, name: str) -> bool:
+    return module == name or module.startswith(f"{name}.")
+
+
+def long_functions(source: str, path: str) -> list[str]:
+    """Functions whose body, docstring included, is over the limit. A long list of parameters hides no logic."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    lengths = [(node, (node.end_lineno or 0) - node.body[0].lineno + 1) for node in functions]
+    return [f"{path}:{node.lineno} {node.name}: {lines} lines" for node, lines in lengths if lines > MAX_FUNCTION_LINES]
+
+
+def _sources(*folders: str) -> Iterator[tuple[str, str]]:
+    """(path relative to the checkout, text) of every Python file in the folders."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), path.read_text()
+
+
+def test_nobody_imports_upward_or_sideways() -> None:
+    seen, wrong = set(), []
+    for path, source in _sources("backbones", "detect", "tools", "configs"):
+        wrong += forbidden_imports(source, path)
+        seen |= {_root(found.module) for found in imports_in(source, "")}
+    assert wrong == []
+    assert {"torch", "torchvision", "cv2", "albumentations", "pycocotools"} <= seen  # the check saw the real imports
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "refused"),
+    [
+        ("backbones/snet.py", "import torch\nfrom mmengine.registry import Registry\nfrom .base import Backbone", []),
+        ("backbones/snet.py", "from detect.boxes import iou", ["detect.boxes.iou"]),
+        ("backbones/snet.py", "import torchvision", ["torchvision"]),
+        ("backbones/registry.py", "from mmengine.runner import Runner", ["mmengine.runner.Runner"]),
+        ("backbones/layers/conv.py", "def build():\n    from tools import config", ["tools.config"]),
+        ("detect/boxes.py", "import cv2", ["cv2"]),
+        ("detect/boxes.py", "from detect.formats import coco\nimport numpy", ["numpy"]),
+        ("detect/boxes.py", "from .formats import coco\nfrom ..segment import base", ["segment.base"]),
+        ("detect/formats/coco.py", "import cv2, json\nfrom ..results import Target", []),
+        ("detect/transforms.py", "import albumentations\nimport tools.config", ["tools.config"]),
+        ("detect/two_stage.py", "from segment.base import Segmenter", ["segment.base.Segmenter"]),
+        ("detect/two_stage.py", "from swiftsight_tools import cli", ["swiftsight_tools.cli"]),
+        ("configs/__init__.py", "import torch", ["torch"]),
+        ("tools/train.py", "from .config import read_config\nimport cv2", []),
+        ("tools/train.py", "from tools.config import read_config", ["tools.config.read_config"]),
+        ("tools/train.py", "import swiftsight_tools.config", ["swiftsight_tools.config"]),
+        ("tools/train.py", "from tests.conftest import tiny_coco", ["tests.conftest.tiny_coco"]),
+    ],
+)
+def test_the_check_of_imports_finds_what_is_wrong(path: str, source: str, refused: list[str]) -> None:
+    assert [line.rpartition(" imports ")[2] for line in forbidden_imports(source, path)] == refused
+
+
+def test_importing_the_detector_does_not_import_what_only_files_need() -> None:
+    heavy = ["cv2", "albumentations", "pycocotools", "mmengine.runner", "matplotlib"]
+    late = ["detect.formats", "detect.transforms", "detect.metrics", "detect.predictor"]
+    assert _modules_after("import detect, backbones", [*heavy, *late, "detect.two_stage"]) == ["detect.two_stage"]
+
+
+def test_the_command_imports_a_verb_only_when_it_is_called() -> None:
+    verbs = [f"swiftsight_tools.{name}" for name in ("train", "evaluate", "demo", "benchmark", "listing")]
+    watched = ["torch", "numpy", "cv2", "mmengine", "argparse", *verbs]
+    assert _modules_after("import swiftsight_tools.cli", watched) == ["argparse"]
+
+
+def _modules_after(statement: str, watched: list[str]) -> list[str]:
+    """Which of `watched` a fresh interpreter holds after `statement`."""
+    code = f"{statement}\nimport sys\nprint(*[name for name in {watched!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_no_file_is_named_after_nothing() -> None:
+    paths = [path for path, _ in _sources("backbones", "detect", "tools", "configs", "tests", "benchmarks")]
+    assert [path for path in paths if NAMES_FOR_ANYTHING & set(Path(path).with_suffix("").parts)] == []
+
+
+def test_functions_and_files_stay_short() -> None:
+    too_long = []
+    for path, source in _sources("backbones", "detect", "tools", "tests", "benchmarks"):
+        too_long += long_functions(source, path)
+        lines = len(source.splitlines())
+        if lines > MAX_FILE_LINES and not path.startswith("tests/"):
+            too_long.append(f"{path}: {lines} lines")
+    assert too_long == []
+
+
+def test_the_check_of_lengths_finds_a_long_function() -> None:
+    source = "class Net:\n    def forward(self):\n" + "        step()\n" * 51
+    assert long_functions(source, "detect/net.py") == ["detect/net.py:2 forward: 51 lines"]
+    assert long_functions(source.replace("        step()\n", "", 1), "detect/net.py") == []
+
+
+def test_every_package_folder_is_installed() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    installed_as = {folder: package for package, folder in setuptools["package-dir"].items()}
+    folders = {Path(path).parent for path, _ in _sources(*installed_as)}
+    packages = {".".join([installed_as[folder.parts[0]], *folder.parts[1:]]) for folder in folders}
+    assert packages == set(setuptools["packages"])
+    for folder in ("backbones", "detect", "tools"):
+        assert (ROOT / folder / "py.typed").is_file()
+
+
+def test_every_imported_package_is_a_requirement_and_the_other_way_round() -> None:
+    imports = [found for path, source in _sources("backbones", "detect", "tools") for found in imports_in(source, "")]
+    imported = {_root(found.module) for found in imports if not found.relative}
+    if any(_lies_below(found.module, "torch.utils.tensorboard") for found in imports):
+        imported.add("tensorboard")  # torch reaches for it, but does not bring it
+    ours = {"backbones", "detect", "swiftsight_configs", *sys.stdlib_module_names}
+    distributions = {"cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow"}
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {re.split(r"[<>=]", requirement)[0] for requirement in requirements}
+    assert {distributions.get(name, name) for name in imported - ours} == declared
