@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Cost(NamedTuple):
-    """parameters: trainable numbers (batch norm's scale and shift counted, running statistics not); multiply_adds: of
+    """parameters: numbers (batch norm's scale and shift counted, running statistics not); multiply_adds: of
     convolutions and linear layers, for one picture; bytes: of the parameters as they are stored now.
     """
 
@@ -46,23 +46,24 @@ def measure_cost_by_part(module: nn.Module, size: tuple[int, int], parts: tuple[
 
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     handles = [layer.register_forward_hook(count(name)) for name, layer in layers]
-    was_training = module.training
+    modes = [(inner, inner.training) for inner in module.modules()]
     device = next(module.parameters()).device
     try:
         with torch.inference_mode():
             module.eval()(torch.zeros(1, 3, *size, device=device))
     finally:
-        module.train(was_training)
+        for inner, mode in modes:
+            inner.training = mode
         for handle in handles:
             handle.remove()
 
     def cost(prefix: str, part: nn.Module) -> Cost:
         inside = (number for name, number in counts.items() if not prefix or name.startswith(prefix + "."))
-        trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+        parameters = list(part.parameters())
         return Cost(
-            sum(parameter.numel() for parameter in trained),
+            sum(parameter.numel() for parameter in parameters),
             sum(inside),
-            sum(parameter.numel() * parameter.element_size() for parameter in trained),
+            sum(parameter.numel() * parameter.element_size() for parameter in parameters),
         )
 
     return {**{part: cost(part, children[part]) for part in parts}, "total": cost("", module)}

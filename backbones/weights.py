@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -43,8 +43,15 @@ def save_weights(
         if stored.is_floating_point() and not torch.isfinite(stored).all():
             raise ValueError(f"{name} holds numbers that are not finite as {stored.dtype}; nothing was written")
         tensors[name] = stored.contiguous().cpu()
-    content = save(tensors, metadata=dict(metadata or {}))
+    words = dict(metadata or {})
+    if isinstance(module, Backbone):
+        words |= {"input_mean": _in_words(module.input_mean), "input_std": _in_words(module.input_std)}
+    content = save(tensors, metadata=words)
     write_atomically(Path(path), content)
+
+
+def _in_words(numbers: Sequence[float]) -> str:
+    return " ".join(map(repr, numbers))
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -109,6 +116,10 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> L
             raise ValueError(
                 f"{source} does not fit {type(module).__name__}: {name} has shape {came}, expected {expected}"
             )
+        if name in state and tensor.is_floating_point():
+            kind = state[name].dtype
+            if not kind.is_floating_point or not torch.isfinite(state[name]).all():
+                raise ValueError(f"{source}: {name} ({kind}) does not hold finite numbers with a fraction")
     fitting = {name: state[name] for name in own if name in state}
     module.load_state_dict(fitting, strict=False)
     return LoadReport(len(fitting), tuple(name for name in state if name not in own))
@@ -122,12 +133,26 @@ def load_weights(module: nn.Module, path: str | PathLike[str]) -> LoadReport:
     """
     state = read_state_dict(path)
     if isinstance(module, Backbone):
-        published = convert_published(state)
-        if published is not None:
-            report = load_state(module, published.state, str(path))
-            module.input_mean, module.input_std = published.input_mean, published.input_std
-            return report
-        # A detector's or classifier's file serves too: its backbone lies under one prefix.
-        inner = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
-        state = inner or state
+        return _load_backbone(module, state, path)
     return load_state(module, state, str(path))
+
+
+def _load_backbone(backbone: Backbone, state: Mapping[str, Tensor], path: str | PathLike[str]) -> LoadReport:
+    """A backbone's own file, a published one, or the backbone in a detector's or classifier's file."""
+    try:
+        published = convert_published(state)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise ValueError(f"{path} looks like a published checkpoint, but is not whole: {error}") from None
+    if published is not None:
+        report = load_state(backbone, published.state, str(path))
+        backbone.input_mean, backbone.input_std = published.input_mean, published.input_std
+        return report
+    inner = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
+    report = load_state(backbone, inner or state, str(path))
+    metadata = read_metadata(path)
+    for name in ("mean", "std"):
+        if name in state:  # a detector's buffers
+            setattr(backbone, f"input_{name}", tuple(state[name].float().flatten().tolist()))
+        elif f"input_{name}" in metadata:
+            setattr(backbone, f"input_{name}", tuple(float(part) for part in metadata[f"input_{name}"].split()))
+    return report

@@ -32,6 +32,7 @@ def encode_boxes(boxes: Tensor, references: Tensor, deviations: Sequence[float] 
 
 def decode_boxes(deltas: Tensor, references: Tensor, deviations: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """The inverse of `encode_boxes`: deltas [..., 4] applied to references [..., 4] -> boxes [..., 4], not clipped."""
+    deltas = deltas.to(references.dtype)
     deltas = deltas * deltas.new_tensor(deviations)
     centres, sizes = _centres_and_sizes(references)
     centres = centres + deltas[..., :2] * sizes

@@ -2,6 +2,8 @@
 
 Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2. ThunderNet's paper does not state its losses; all four
 weigh 1.0, as in the authors' release. GIoU: Rezatofighi et al., CVPR 2019, arXiv:1902.09630.
+Deviations: smooth L1 as in Faster R-CNN, where the release has plain L1; a box loss is divided by the number of all
+examples, not of the positive ones.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2 (thresholds, low-quality matches); COCO's rule for
 crowds: a box that lies mostly inside one is neither right nor wrong.
+Deviations: none.
 """
 
 from __future__ import annotations

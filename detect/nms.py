@@ -21,7 +21,8 @@ def keep_mask(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Which boxes hard suppression keeps, picture by picture: boxes [N, K, 4], scores [N, K] -> bool [N, K].
 
     Compiled or exported, the pictures are set apart by an offset and suppressed in one call without a loop; run
-    directly, one call a picture is quicker, since suppression compares every box with every other. Both keep the same.
+    directly, one call a picture is quicker, since suppression compares every box with every other. Both keep the same,
+    but for the rounding of an IoU that lies on the threshold.
     """
     if torch.compiler.is_compiling():
         step = boxes.amax() + 1
@@ -100,6 +101,8 @@ def select_detections(
     if suppression not in SUPPRESSIONS:
         raise ValueError(f"suppression {suppression!r}: it is one of {', '.join(SUPPRESSIONS)}")
     found = []
+    if max_detections < 1:
+        raise ValueError(f"max_detections is {max_detections}; expected at least 1")
     for boxes, scores in zip(raw.boxes, raw.scores, strict=True):
         limits = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
         if suppression == "hard":

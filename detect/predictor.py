@@ -13,6 +13,7 @@ from .boxes import clip_boxes
 from .formats.images import resize_image
 from .nms import select_detections
 from .results import Detections, RawDetections
+from .two_stage import checked_input_size
 
 
 class Detector(Protocol):
@@ -45,7 +46,7 @@ class Predictor:
         iou_threshold: float = 0.5,
         max_detections: int = 100,
     ) -> None:
-        self.size = _checked_size(model.input_size if size is None else size)
+        self.size = checked_input_size(model.input_size if size is None else size)
         for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; expected a number in 0..1")
@@ -91,9 +92,3 @@ class Predictor:
         (height, width), (net_height, net_width) = picture_size, self.size
         scaled = found.scaled(width / net_width, height / net_height)
         return Detections(clip_boxes(scaled.boxes, picture_size), scaled.scores, scaled.labels)
-
-
-def _checked_size(size: Sequence[int]) -> tuple[int, int]:
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise ValueError(f"size is {size!r}; expected (height, width) in pixels")
-    return size[0], size[1]

@@ -62,7 +62,8 @@ class PSRoIAlign(nn.Module):
         """See the class."""
         if self.method == "grid_sample":
             return ps_roi_align_by_sampling(features, boxes, self.bins, 1 / self.stride, self.samples)
-        # In mixed precision on a CPU the maps come as bfloat16, for which torchvision has no kernel.
-        rois = _with_picture_index(boxes.float())
-        pooled = ps_roi_align(features.float(), rois, self.bins, 1 / self.stride, self.samples)
-        return pooled.unflatten(0, (boxes.shape[0], boxes.shape[1]))
+        # In mixed precision the maps come in 16 bits: bfloat16 has no kernel, and half would round the boxes.
+        exact = torch.promote_types(features.dtype, torch.float32)
+        rois = _with_picture_index(boxes.to(exact))
+        pooled = ps_roi_align(features.to(exact), rois, self.bins, 1 / self.stride, self.samples)
+        return pooled.to(features.dtype).unflatten(0, (boxes.shape[0], boxes.shape[1]))

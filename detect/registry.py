@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.registry import Registry
 
@@ -77,38 +77,83 @@ def create_detector(
     """
     builder = find_builder(DETECTORS, name)
     check_overrides(name, builder, overrides)
-    metadata: dict[str, str] = {}
-    if weights is not None:
-        path = find_weights(name, weights)
-        metadata = read_metadata(path)
-        made_by = metadata.get("name", name)
-        if made_by != name:
-            raise ValueError(f"{path} holds weights of {made_by}, not of {name}")
-    class_names = tuple(json.loads(metadata.get("class_names", "[]")))
+    path = None if weights is None else find_weights(name, weights)
+    saved = SavedDetector((), {}) if path is None else read_saved(path, name)
+    class_names = saved.class_names
     if num_classes is not None and class_names and len(class_names) != num_classes:
         raise ValueError(f"{path} has {len(class_names)} classes ({', '.join(class_names[:5])}), not {num_classes}")
-    saved = json.loads(metadata.get("options", "{}"))
-    detector: TwoStageDetector = builder(
-        num_classes=num_classes or len(class_names) or DEFAULT_CLASSES, **{**saved, **overrides}
-    )
-    options = {**saved, **overrides}
+    if num_classes is None:
+        num_classes = len(class_names) or DEFAULT_CLASSES
+    options = {**saved.options, **overrides}
+    detector: TwoStageDetector = builder(num_classes=num_classes, **options)
     options.pop("backbone_weights", None)  # a place to start from, no part of the net
     detector.name, detector.options = name, options
     if class_names:
         detector.class_names = class_names
-    if weights is not None:
-        load_weights(detector, path)
+    if path is not None:
+        _load(detector, path)
     return detector
+
+
+class SavedDetector(NamedTuple):
+    """What a weights file says beside its tensors: class names (none in a bare file), and the builder's options."""
+
+    class_names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def read_saved(path: Path, name: str) -> SavedDetector:
+    """The words of a weights file for detector `name`; ValueError where it is another's, or they make no sense."""
+    metadata = read_metadata(path)
+    made_by = metadata.get("name", name)
+    if made_by != name:
+        raise ValueError(f"{path} holds weights of {made_by}, not of {name}")
+    try:
+        class_names = json.loads(metadata.get("class_names", "[]"))
+        options = json.loads(metadata.get("options", "{}"))
+    except ValueError:
+        raise ValueError(f"{path}: its metadata is no JSON") from None
+    if not isinstance(class_names, list) or not all(isinstance(word, str) for word in class_names):
+        raise ValueError(f"{path}: its metadata gives class_names {class_names!r}; expected a list of names")
+    if not isinstance(options, dict) or {"num_classes", "backbone_weights"} & set(options):
+        raise ValueError(f"{path}: its metadata gives options {options!r}; expected the builder's own")
+    try:
+        check_overrides(name, find_builder(DETECTORS, name), options)
+    except ValueError as error:
+        raise ValueError(f"{path}: in its metadata, {error}") from None
+    return SavedDetector(tuple(class_names), options)
+
+
+def _load(detector: TwoStageDetector, path: Path) -> None:
+    """Put the file's tensors into the net; ValueError where there are more or fewer than it has."""
+    report = load_weights(detector, path)
+    if report.unused:
+        raise ValueError(f"{path} does not fit {detector.name}: {report.unused[0]} has no place in it")
+    backbone = detector.backbone
+    backbone.input_mean = tuple(detector.mean.flatten().tolist())
+    backbone.input_std = tuple(detector.std.flatten().tolist())
 
 
 def save_detector(detector: TwoStageDetector, path: str | PathLike[str], *, half: bool = True) -> None:
     """Write safetensors that `create_detector(detector.name, weights=path)` reads back, options and class names too.
 
-    half: float16 on disk. The older file at `path`, if any, survives a failure. Raises as `save_weights`.
+    half: float16 on disk. The older file at `path`, if any, survives a failure. Raises as `save_weights`, and
+    ValueError for a net that could not be read back: one that `create_detector` did not make, or with other names than
+    classes.
     """
+    if detector.name not in DETECTORS.module_dict:
+        raise ValueError(f"a detector called {detector.name!r} cannot be made again by name; use create_detector")
+    if len(detector.class_names) != detector.num_classes:
+        raise ValueError(f"{len(detector.class_names)} class names for {detector.num_classes} classes")
+    try:
+        options = json.dumps(detector.options)
+    except TypeError:
+        raise ValueError(
+            f"the options of {detector.name} hold more than numbers and words: {detector.options}"
+        ) from None
     metadata = {
         "name": detector.name,
         "class_names": json.dumps(detector.class_names),
-        "options": json.dumps(detector.options),
+        "options": options,
     }
     save_weights(detector, path, metadata=metadata, half=half)

@@ -5,8 +5,9 @@ Named tuples cross devices and `torch.export`; the frozen dataclass is for peopl
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class DetectorOutputs(NamedTuple):
     box_deltas: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
     """The objects found in one picture, best first.
 
@@ -76,10 +77,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: Tensor | slice | int | list[int]) -> Detections:
-        """Choose by mask, slice or place: `detections[detections.scores > 0.5]`."""
-        if isinstance(index, int):
-            index = [index]
+    def __getitem__(self, index: Any) -> Detections:
+        """Choose by mask, slice, list or place: `detections[detections.scores > 0.5]`, `detections[0]`."""
+        if not isinstance(index, slice | list) and getattr(index, "ndim", 0) == 0:
+            index = [operator.index(index)]
         return Detections(self.boxes[index], self.scores[index], self.labels[index])
 
     def scaled(self, fx: float, fy: float) -> Detections:

@@ -4,6 +4,7 @@ Reference: Ren et al., Faster R-CNN, NeurIPS 2015, arXiv:1506.01497, section 3.1
 ThunderNet, arXiv:1903.11752, section 3.2 (5x5 depthwise, 1x1 to 256 channels).
 Deviations: the trunk's two convolutions are followed by batch norm and ReLU, as in the authors' release (the paper does
 not say). Objectness is a two-way softmax: with it the published multiply-adds come out (43 M), with a sigmoid not.
+Anchors across the picture's edge are trained as well, where Faster R-CNN leaves them out.
 """
 
 from __future__ import annotations
@@ -72,14 +73,18 @@ class RegionProposalNetwork(nn.Module):
         """The best `count` boxes of each picture [N, R, 4], best first, clipped to `size` (height, width), no gradient.
 
         The best `before` anchors go into the suppression; what it leaves is filled up with all-zero boxes. R is `count`
-        or, where the map has fewer anchors, their number.
+        or, where there are fewer, `before` or the number of anchors. Boxes without area and those that are not finite
+        are no proposals: PSRoIAlign would read beyond the map for them.
         """
-        scores = (output.objectness[..., 1] - output.objectness[..., 0]).detach()
+        objectness = output.objectness.detach().float()
+        scores = objectness[..., 1] - objectness[..., 0]
         before = min(before, scores.shape[1])
         scores, places = scores.topk(before, dim=1)
-        deltas = output.deltas.detach().gather(1, places[..., None].expand(-1, -1, 4))
-        boxes = clip_boxes(decode_boxes(deltas, output.anchors[places]), size)
-        kept = keep_mask(boxes, scores, self.nms_threshold)
+        deltas = output.deltas.detach().float().gather(1, places[..., None].expand(-1, -1, 4))
+        boxes = clip_boxes(decode_boxes(deltas, output.anchors[places].float()), size)
+        usable = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1]) & torch.isfinite(scores)
+        boxes = boxes.where(usable[..., None], 0.0)
+        kept = keep_mask(boxes, scores.masked_fill(~usable, -torch.inf), self.nms_threshold) & usable
         scores, places = scores.masked_fill(~kept, -torch.inf).topk(min(count, before), dim=1)
         boxes = boxes.gather(1, places[..., None].expand(-1, -1, 4))
-        return boxes * torch.isfinite(scores)[..., None]
+        return boxes.masked_fill(~torch.isfinite(scores)[..., None], 0.0)

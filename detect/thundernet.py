@@ -23,7 +23,7 @@ from .rcnn_head import LightHead
 from .registry import DETECTORS, register_presets
 from .rpn import RegionProposalNetwork
 from .sampling import ProposalSampling
-from .two_stage import TwoStageDetector
+from .two_stage import TwoStageDetector, checked_input_size
 
 
 class ContextEnhancementModule(nn.Module):
@@ -83,19 +83,37 @@ def thundernet(
     box_loss: str = "smooth_l1",
     roi_align: str = "operator",
 ) -> TwoStageDetector:
-    """ThunderNet on any backbone that has maps at strides 16 and 32; the defaults are the paper's.
+    """ThunderNet on any backbone that has maps at strides 16 and 32; the defaults are the paper's where it says.
 
     input_size: (height, width) the net is meant for; any multiple of 32 works. bins, thin_channels: the thin map has
     thin_channels * bins^2 = 245 channels. sampling "ohem" or "random": see `detect.sampling`. Raises ValueError for an
-    unknown backbone or word.
+    unknown backbone or word and for a number that cannot be.
     """
+    _check_counts(
+        num_classes=num_classes,
+        bins=bins,
+        thin_channels=thin_channels,
+        rpn_channels=rpn_channels,
+        fc_channels=fc_channels,
+        test_proposals=test_proposals,
+        test_before_nms=test_before_nms,
+    )
+    _check_anchors(anchor_scales, anchor_ratios)
+    if rpn_kernel_size % 2 == 0:
+        raise ValueError(f"rpn_kernel_size is {rpn_kernel_size}; expected an odd number")
+    if not 0 <= rpn_negative_iou <= rpn_positive_iou <= 1:
+        raise ValueError(
+            f"rpn_negative_iou {rpn_negative_iou}, rpn_positive_iou {rpn_positive_iou}: expected 0..1, rising"
+        )
     if isinstance(backbone, str):
         backbone = create_backbone(backbone, out_strides=(16, 32), weights=backbone_weights)
+    elif backbone_weights is not None:
+        raise ValueError("backbone_weights came with a finished backbone, which has its own")
     if [info.stride for info in backbone.feature_info] != [16, 32]:
         raise ValueError(
             f"ThunderNet needs maps at strides 16 and 32; the backbone gives {list(backbone.feature_info)}"
         )
-    height, width = input_size
+    height, width = checked_input_size(input_size)
     thin = thin_channels * bins * bins
     rpn = RegionProposalNetwork(
         thin,
@@ -112,7 +130,6 @@ def thundernet(
         SpatialAttentionModule(rpn_channels, thin),
         LightHead(PSRoIAlign(bins, 16, method=roi_align), thin, num_classes, fc_channels=fc_channels),
         num_classes=num_classes,
-        name="thundernet",
         input_size=(height, width),
         test_proposals=test_proposals,
         test_before_nms=test_before_nms,
@@ -121,6 +138,18 @@ def thundernet(
         sampling=ProposalSampling(sampling, train_proposals, train_before_nms, samples, positive_fraction),
         box_loss=box_loss,
     )
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is {count}; expected at least 1")
+
+
+def _check_anchors(scales: Sequence[float], ratios: Sequence[float]) -> None:
+    for name, values in (("anchor_scales", scales), ("anchor_ratios", ratios)):
+        if not values or not all(value > 0 for value in values):
+            raise ValueError(f"{name} is {list(values)}; expected at least one number, all above 0")
 
 
 register_presets(

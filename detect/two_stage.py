@@ -1,6 +1,7 @@
 """The two-stage detector: features, proposals, then a second look at each proposal.
 
 References: Ren et al., Faster R-CNN, NeurIPS 2015; ThunderNet and Light-Head R-CNN are two ways to furnish it.
+Deviations: 1,000 anchors go into the suppression at test, where ThunderNet's release takes 2,000 (`test_before_nms`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from backbones import Backbone
 
-from .boxes import clip_boxes, decode_boxes
+from .boxes import areas, clip_boxes, decode_boxes
 from .losses import BOX_LOSSES, HEAD_DEVIATIONS, head_losses, rpn_losses
 from .nms import select_detections
 from .rcnn_head import LightHead
@@ -22,6 +23,17 @@ from .rpn import RegionProposalNetwork, RPNOutput
 from .sampling import ProposalSampling, sample_proposals
 
 SIZE_STEP = 32
+
+
+def checked_input_size(size: Sequence[int]) -> tuple[int, int]:
+    """(height, width), both multiples of 32; ValueError, with the nearest that would do, for anything else."""
+    if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
+        raise ValueError(f"size is {size!r}; expected (height, width) in pixels")
+    height, width = (int(side) for side in size)
+    if height % SIZE_STEP or width % SIZE_STEP:
+        near = "x".join(str(max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP)) for side in (height, width))
+        raise ValueError(f"size is {height}x{width}; both sides must be multiples of {SIZE_STEP} (nearest: {near})")
+    return height, width
 
 
 class TwoStageDetector(nn.Module):
@@ -72,14 +84,9 @@ class TwoStageDetector(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W] uint8 or float, RGB 0..255 -> the backbone's input. ValueError for another shape."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images have shape {list(images.shape)}; expected [N, 3, H, W]")
-        if images.shape[2] % SIZE_STEP or images.shape[3] % SIZE_STEP:
-            nearest = [max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in images.shape[2:]]
-            raise ValueError(
-                f"images are {images.shape[2]}x{images.shape[3]}; both sides must be multiples of {SIZE_STEP}"
-                f" (nearest: {nearest[0]}x{nearest[1]})"
-            )
+        if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+            raise ValueError(f"images have shape {list(images.shape)}; expected [N, 3, H, W], no side 0")
+        checked_input_size(images.shape[2:])
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, images: Tensor) -> RawDetections:
@@ -92,9 +99,11 @@ class TwoStageDetector(nn.Module):
         proposed, thin = self._look(features)
         proposals = self.rpn.propose(proposed, size, before=self.test_before_nms, count=self.test_proposals)
         class_logits, deltas = self.head(thin, proposals)
-        is_real = (proposals[..., 2] > proposals[..., 0])[..., None]  # padding stays all zero
         boxes = clip_boxes(decode_boxes(deltas, proposals, HEAD_DEVIATIONS), size)
-        return RawDetections(boxes * is_real, class_logits.softmax(dim=-1)[..., :-1] * is_real)
+        # Padding, and what has no area, stays all zero.
+        is_real = (areas(proposals) > 0) & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+        scores = class_logits.float().softmax(dim=-1)[..., :-1]
+        return RawDetections(boxes.where(is_real[..., None], 0.0), scores.where(is_real[..., None], 0.0))
 
     def _look(self, features: Sequence[Tensor]) -> tuple[RPNOutput, Tensor]:
         """What the RPN says of the neck's map, and the thin map that the head reads."""
@@ -110,7 +119,8 @@ class TwoStageDetector(nn.Module):
     def outputs_from_features(
         self, features: Sequence[Tensor], size: tuple[int, int], targets: list[Target]
     ) -> DetectorOutputs:
-        """`outputs` on feature maps made elsewhere."""
+        """`outputs` on feature maps made elsewhere. ValueError where the targets do not go with them."""
+        self._check_targets(targets, len(features[0]))
         proposed, thin = self._look(features)
         setting = self.sampling
         proposals = self.rpn.propose(proposed, size, before=setting.before_nms, count=setting.proposals)
@@ -126,6 +136,15 @@ class TwoStageDetector(nn.Module):
         return DetectorOutputs(
             proposed.anchors, proposed.objectness, proposed.deltas, *sample, class_logits, box_deltas
         )
+
+    def _check_targets(self, targets: list[Target], num_pictures: int) -> None:
+        if len(targets) != num_pictures:
+            raise ValueError(f"{len(targets)} targets came with {num_pictures} pictures")
+        for target in targets:
+            strange = target.labels[(target.labels < 0) | (target.labels >= self.num_classes)]
+            if len(strange):
+                expected = f"expected 0..{self.num_classes - 1}"
+                raise ValueError(f"picture {target.image_id} has an object of class {int(strange[0])}; {expected}")
 
     def losses_from(self, outputs: DetectorOutputs, targets: list[Target]) -> dict[str, Tensor]:
         """Scalars named loss_*; their sum is what training minimises."""
@@ -143,7 +162,7 @@ class TwoStageDetector(nn.Module):
         """`losses_from(outputs(images, targets), targets)`."""
         return self.losses_from(self.outputs(images, targets), targets)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(
         self,
         images: Tensor,
@@ -154,11 +173,12 @@ class TwoStageDetector(nn.Module):
         suppression: str = "soft",
     ) -> list[Detections]:
         """The objects in each picture, in input pixels, best first; always as in evaluation mode."""
-        was_training = self.training
+        modes = [(module, module.training) for module in self.modules()]  # parts may be frozen on purpose
         try:
             raw = self.eval()(images)
         finally:
-            self.train(was_training)
+            for module, mode in modes:
+                module.training = mode
         return select_detections(
             raw,
             score_threshold=score_threshold,

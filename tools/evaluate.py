@@ -153,10 +153,9 @@ def open_data_and_net(
 
     Raises ValueError for an unknown split and for weights of another net or other classes.
     """
-    from backbones import read_metadata
     from backbones.registry import find_builder
     from detect import create_detector
-    from detect.registry import DETECTORS, find_weights
+    from detect.registry import DETECTORS, find_weights, read_saved
     from detect.transforms import Resize
 
     from .assembly import open_data
@@ -165,7 +164,7 @@ def open_data_and_net(
     name = str(config.model["name"])
     builder = find_builder(DETECTORS, name)
     file = find_weights(name, weights)
-    saved_names = tuple(json.loads(read_metadata(file).get("class_names", "[]")))
+    saved_names = read_saved(file, name).class_names
     data = open_data(choose_part(config, split), config.data.class_names or saved_names or None, Resize(size))
     starting_points = ("name", "weights", "backbone_weights")  # what training began with is not what is scored
     options = {key: value for key, value in config.model.items() if key not in starting_points}

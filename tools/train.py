@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
         with _only_run_in(work_dir):
             _train(config, work_dir, device, screen, resume=args.resume)
     except StoppedError as stop:
-        screen.say(f"stopped and saved; go on with: swiftsight train {args.config} --resume --work-dir {work_dir}")
+        changes = [word for assignment in args.set for word in ("--set", assignment)]
+        words = shlex.join([args.config, *changes, "--resume", "--work-dir", str(work_dir)])
+        screen.say(f"stopped and saved; go on with: swiftsight train {words}")
         return 128 + stop.number
     except KeyboardInterrupt:
         screen.say("stopped without saving")

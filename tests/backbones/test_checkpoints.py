@@ -99,3 +99,11 @@ def test_the_trunk_of_another_net_is_refused(tmp_path):
     torch.save(random_trunk(), tmp_path / "trunk.pth")
     with pytest.raises(ValueError, match="does not fit ShuffleNetV2"):
         create_backbone("shufflenet_v2_x1_0", weights=tmp_path / "trunk.pth")
+
+
+def test_a_trunk_with_a_hole_is_refused(tmp_path):
+    state = random_trunk()
+    del state["first_conv.1.weight"]
+    torch.save(state, tmp_path / "trunk.pth")
+    with pytest.raises(ValueError, match=r"trunk\.pth looks like .* not whole: 'first_conv\.1\.weight'"):
+        create_backbone("shufflenet_v2_x0_5", weights=tmp_path / "trunk.pth")

@@ -21,7 +21,7 @@ def test_there_and_back_bit_for_bit(saved):
     other = create_backbone("snet49", weights=path)
     for name, value in backbone.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
-    assert read_metadata(path) == {"name": "snet49"}
+    assert read_metadata(path)["name"] == "snet49"
 
 
 def test_half_precision_halves_the_file_and_comes_back_as_float32(saved, tmp_path):
@@ -129,3 +129,21 @@ def test_weights_of_another_net_change_nothing(saved):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         create_backbone("snet49", weights=tmp_path / "none.safetensors")
+
+
+def test_the_normalisation_goes_along_with_a_backbone(tmp_path):
+    backbone = create_backbone("snet49")
+    backbone.input_mean, backbone.input_std = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+    save_weights(backbone, tmp_path / "bytes.safetensors")
+    other = create_backbone("snet49", weights=tmp_path / "bytes.safetensors")
+    assert (other.input_mean, other.input_std) == (backbone.input_mean, backbone.input_std)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, None])
+def test_numbers_that_are_none_are_refused(tmp_path, value):
+    state = create_backbone("snet49").state_dict()
+    name = "stages.0.0.weight"
+    state[name] = torch.zeros_like(state[name], dtype=torch.int8) if value is None else state[name] * value
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=r"odd\.pth: stages\.0\.0\.weight .* finite numbers"):
+        create_backbone("snet49", weights=tmp_path / "odd.pth")

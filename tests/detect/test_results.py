@@ -17,6 +17,7 @@ def test_choosing_keeps_the_type(three):
     assert three[three.scores > 0.4].labels.tolist() == [0, 1]
     assert three[:1].scores.tolist() == pytest.approx([0.9])
     assert three[1].boxes.tolist() == [[5, 5, 6, 6]]
+    assert three[three.scores.argmin()].labels.tolist() == [0]
     assert len(three[torch.tensor([], dtype=torch.long)]) == 0
 
 

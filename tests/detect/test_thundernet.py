@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from backbones import measure_cost
+from backbones import measure_cost, save_weights
 from backbones.cost import measure_cost_by_part
 from detect import Target, create_detector, list_detectors, save_detector
 from detect.losses import head_losses_each
@@ -55,7 +55,16 @@ def test_forward_has_fixed_shapes_and_empty_padding(name, pictures):
     assert (raw.boxes[..., 0::2] <= 128).all()
     assert (raw.boxes[..., 1::2] <= 96).all()
     assert (raw.boxes >= 0).all()
+
+
+def test_padding_is_all_zero(pictures):
+    detector = create_detector("thundernet_snet49", num_classes=3).eval()
+    detector.rpn.nms_threshold = 0.05  # so strict that far fewer than 200 are left
+    with torch.inference_mode():
+        raw = detector(pictures)
     padding = raw.boxes[..., 2] == 0
+    assert 0 < padding.sum() < padding.numel()
+    assert not raw.boxes[padding].any()
     assert not raw.scores[padding].any()
 
 
@@ -66,7 +75,8 @@ def test_losses_are_finite_and_every_parameter_learns(name, pictures):
     assert set(losses) == LOSSES
     assert all(torch.isfinite(loss) for loss in losses.values())
     sum(losses.values()).backward()
-    assert [key for key, value in detector.named_parameters() if value.grad is None] == []
+    untouched = [key for key, value in detector.named_parameters() if value.grad is None or not value.grad.any()]
+    assert untouched == []
 
 
 @pytest.mark.parametrize(
@@ -83,10 +93,67 @@ def test_losses_without_objects(target, sampling, box_loss, pictures):
     sum(losses.values()).backward()
 
 
-def test_what_lies_in_a_crowd_is_no_ones_example(pictures):
-    detector = create_detector("thundernet_snet49", num_classes=2, sampling="random", **QUICK)
+@pytest.mark.parametrize("sampling", ["ohem", "random"])
+def test_what_lies_in_a_crowd_is_no_ones_example(sampling, pictures):
+    detector = create_detector("thundernet_snet49", num_classes=2, sampling=sampling, **QUICK)
     crowded = detector.outputs(pictures, [make_target([0, 0, 128, 96], crowd=True)] * 2)
     assert (crowded.proposal_labels == IGNORED).all()
+
+
+@pytest.mark.parametrize("sampling", ["ohem", "random"])
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "giou"])
+def test_losses_with_everything_ignored(sampling, box_loss, pictures):
+    """A crowd that holds even the anchors beyond the edge: not one example is left for any loss."""
+    detector = create_detector("thundernet_snet49", num_classes=2, sampling=sampling, box_loss=box_loss, **QUICK)
+    losses = detector.losses(pictures, [make_target([-999, -999, 999, 999], crowd=True)] * 2)
+    assert all(loss == 0 for loss in losses.values())
+    sum(losses.values()).backward()
+
+
+def test_a_net_that_broke_gives_losses_that_say_so_and_no_boxes(pictures):
+    detector = create_detector("thundernet_snet49", num_classes=2, **QUICK)
+    torch.nn.init.constant_(detector.rpn.deltas.bias, torch.nan)
+    losses = detector.losses(pictures, [make_target([10, 10, 60, 80])] * 2)
+    assert not torch.isfinite(losses["loss_rpn_box"])
+    assert [len(found) for found in detector.predict(pictures)] == [0, 0]
+
+
+def test_boxes_without_area_are_no_proposals(pictures):
+    detector = create_detector("thundernet_snet49", num_classes=2).eval()
+    with torch.no_grad():
+        detector.rpn.deltas.weight.zero_()
+        detector.rpn.deltas.bias.view(-1, 4)[:, 1] = -50  # far above the picture: clipped, nothing is left of them
+        assert not detector(pictures).scores.any()
+
+
+@pytest.mark.parametrize("suppression", ["soft", "hard"])
+def test_mixed_precision_on_the_processor(suppression, pictures):
+    detector = create_detector("thundernet_snet49", num_classes=2, **QUICK)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = detector.losses(pictures, [make_target([10, 10, 60, 80])] * 2)
+        found = detector.predict(pictures, score_threshold=0.0, suppression=suppression)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert [one.boxes.dtype for one in found] == [torch.float32] * 2
+
+
+def test_predicting_leaves_frozen_parts_frozen(pictures):
+    detector = create_detector("thundernet_snet49", num_classes=2).train()
+    detector.backbone.eval()
+    detector.predict(pictures)
+    assert not detector.backbone.training
+    assert detector.rpn.training
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ([make_target([1, 1, 9, 9])], "1 targets came with 2 pictures"),
+        ([make_target([1, 1, 9, 9], label=2)] * 2, r"class 2; expected 0\.\.1"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(targets, words, pictures):
+    with pytest.raises(ValueError, match=words):
+        create_detector("thundernet_snet49", num_classes=2).losses(pictures, targets)
 
 
 def test_a_picture_does_not_depend_on_its_batch_mates(pictures):
@@ -189,11 +256,69 @@ def test_weights_of_another_detector_or_class_count_are_refused(tmp_path):
         ({"box_loss": "l1"}, "it is one of smooth_l1, giou"),
         ({"anchor_scale": (16,)}, "nearest: 'anchor_scales'"),
         ({"backbone": "snet146"}, "no option 'backbone'"),
+        ({"num_classes": 0}, "num_classes is 0; expected at least 1"),
+        ({"anchor_scales": []}, r"anchor_scales is \[\]"),
+        ({"anchor_ratios": [0]}, r"anchor_ratios is \[0\]"),
+        ({"rpn_kernel_size": 4}, "expected an odd number"),
+        ({"bins": 0}, "bins is 0"),
+        ({"samples": 0}, "samples of the sampling is 0"),
+        ({"positive_fraction": 2.0}, "at most 1"),
+        ({"rpn_positive_iou": 0.3, "rpn_negative_iou": 0.7}, "rising"),
+        ({"input_size": (330, 330)}, "nearest: 320x320"),
+        ({"input_size": (320,)}, "height, width"),
     ],
 )
 def test_a_wrong_option_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         create_detector("thundernet_snet49", **options)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"class_names": "[oops"}, "no JSON"),
+        ({"class_names": '"person"'}, "expected a list of names"),
+        ({"options": "[1]"}, "expected the builder's own"),
+        ({"options": '{"foo": 1}'}, "no option 'foo'"),
+        ({"options": '{"backbone_weights": "/etc/hostname"}'}, "expected the builder's own"),
+    ],
+)
+def test_metadata_that_makes_no_sense_is_refused_in_one_line(tmp_path, metadata, words):
+    path = tmp_path / "odd.safetensors"
+    save_weights(create_detector("thundernet_snet49"), path, metadata={"name": "thundernet_snet49", **metadata})
+    with pytest.raises(ValueError, match=words) as caught:
+        create_detector("thundernet_snet49", weights=path)
+    assert "odd.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_without_a_place_are_refused(tmp_path):
+    torch.save({**create_detector("thundernet_snet49").state_dict(), "extra": torch.zeros(1)}, tmp_path / "more.pth")
+    with pytest.raises(ValueError, match=r"more\.pth does not fit thundernet_snet49: extra"):
+        create_detector("thundernet_snet49", weights=tmp_path / "more.pth")
+
+
+def test_what_could_not_be_read_back_is_not_saved(tmp_path):
+    mine = create_detector("thundernet_snet49", num_classes=2)
+    mine.name = "mine"
+    with pytest.raises(ValueError, match="'mine' cannot be made again"):
+        save_detector(mine, tmp_path / "a.safetensors")
+    named = create_detector("thundernet_snet49", num_classes=2)
+    named.class_names = ("cat",)
+    with pytest.raises(ValueError, match="1 class names for 2 classes"):
+        save_detector(named, tmp_path / "b.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_backbone_of_a_detectors_file_keeps_its_normalisation(tmp_path):
+    detector = create_detector("thundernet_snet49", num_classes=2)
+    detector.mean.fill_(0)
+    detector.std.fill_(255)
+    save_detector(detector, tmp_path / "bytes.safetensors")
+    again = create_detector("thundernet_snet49", weights=tmp_path / "bytes.safetensors")
+    finer = create_detector("thundernet_snet49", num_classes=5, backbone_weights=tmp_path / "bytes.safetensors")
+    assert again.backbone.input_std == (255.0, 255.0, 255.0)
+    torch.testing.assert_close(finer.std, detector.std)
 
 
 def test_it_learns_two_pictures_by_heart():
