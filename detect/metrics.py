@@ -176,13 +176,13 @@ def _ground_truth(annotations: Path | Mapping[str, Any]) -> tuple[COCO, int]:
 def _truth_row(row: Mapping[str, Any], number: int) -> dict[str, Any]:
     """A box of the ground truth; its area is the object's where the file gives it, else the box's."""
     area: Any = row.get("area")
-    return _box_row(row, number, area if _is_number(area) else row["bbox"][2] * row["bbox"][3], row.get("iscrowd", 0))
+    return _box_row(row, number, area if _is_number(area) else row["bbox"][2] * row["bbox"][3], row.get("iscrowd"))
 
 
-def _box_row(row: Mapping[str, Any], number: int, area: float, is_crowd: int) -> dict[str, Any]:
+def _box_row(row: Mapping[str, Any], number: int, area: float, is_crowd: Any) -> dict[str, Any]:
     """Every key that COCOeval reads, in an object of its own."""
     kept = {key: row[key] for key in _RESULT_KEYS if key in row}
-    return {**kept, "id": number, "area": area, "iscrowd": int(is_crowd)}
+    return {**kept, "id": number, "area": area, "iscrowd": int(is_crowd in (1, True))}
 
 
 def _index(dataset: dict[str, Any]) -> COCO:
@@ -242,7 +242,10 @@ def _has_area(box: Sequence[float]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number))
+    """Whether it is a number that arithmetic takes: no truth value, nothing beyond what a float holds."""
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        return False
+    return isinstance(value, float) or abs(value) < 1e300
 
 
 def _refuse_unknown(complaint: str, ids: Iterable[Any], known: Mapping[Any, Any]) -> None:
@@ -255,9 +258,11 @@ def _refuse_unknown(complaint: str, ids: Iterable[Any], known: Mapping[Any, Any]
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no JSON text ({error.reason} at byte {error.start})") from error
+    except RecursionError:
+        raise ValueError(f"{path}: no JSON of results or annotations (lists within lists without end)") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: no JSON ({error.msg} in line {error.lineno}, column {error.colno})") from error
 
