@@ -5,8 +5,8 @@
 A step is forward, losses, backward and the optimiser's step, from random weights, on random pictures of 320 x 320 with
 the same random boxes for every net. The nets take turns within each round, so that a machine that gets slower slows all
 of them, and the ratio is the median of each round's own. ThunderNet-SNet49 draws 512 of 1,000 proposals; its second
-form learns from the hardest 512 of 2,000 candidates (OHEM). The Faster R-CNN runs with batch 2: with 16 it takes too long to be
-worth waiting for. The goal of the project is a ratio of at most 0.7 to SSDLite.
+form learns from the hardest 512 of 2,000 candidates. The Faster R-CNN runs with batch 2: with 16 it takes too long to
+be worth waiting for. The goal of the project is a ratio of at most 0.7 to SSDLite.
 """
 
 from __future__ import annotations

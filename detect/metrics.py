@@ -245,7 +245,7 @@ def _is_number(value: Any) -> bool:
     """Whether it is a number that arithmetic takes: no truth value, nothing beyond what a float holds."""
     if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
         return False
-    return isinstance(value, float) or abs(value) < 1e300
+    return isinstance(value, float) or bool(-1e300 < value < 1e300)
 
 
 def _refuse_unknown(complaint: str, ids: Iterable[Any], known: Mapping[Any, Any]) -> None:

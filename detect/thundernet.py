@@ -105,14 +105,7 @@ def thundernet(
         raise ValueError(
             f"rpn_negative_iou {rpn_negative_iou}, rpn_positive_iou {rpn_positive_iou}: expected 0..1, rising"
         )
-    if isinstance(backbone, str):
-        backbone = create_backbone(backbone, out_strides=(16, 32), weights=backbone_weights)
-    elif backbone_weights is not None:
-        raise ValueError("backbone_weights came with a finished backbone, which has its own")
-    if [info.stride for info in backbone.feature_info] != [16, 32]:
-        raise ValueError(
-            f"ThunderNet needs maps at strides 16 and 32; the backbone gives {list(backbone.feature_info)}"
-        )
+    backbone = _finished_backbone(backbone, backbone_weights)
     height, width = checked_input_size(input_size)
     thin = thin_channels * bins * bins
     rpn = RegionProposalNetwork(
@@ -138,6 +131,19 @@ def thundernet(
         sampling=ProposalSampling(sampling, train_proposals, train_before_nms, samples, positive_fraction),
         box_loss=box_loss,
     )
+
+
+def _finished_backbone(backbone: str | Backbone, weights: str | PathLike[str] | None) -> Backbone:
+    """The backbone itself, or the one of that name; ValueError where its maps are not those that CEM reads."""
+    if isinstance(backbone, str):
+        backbone = create_backbone(backbone, out_strides=(16, 32), weights=weights)
+    elif weights is not None:
+        raise ValueError("backbone_weights came with a finished backbone, which has its own")
+    if [info.stride for info in backbone.feature_info] != [16, 32]:
+        raise ValueError(
+            f"ThunderNet needs maps at strides 16 and 32; the backbone gives {list(backbone.feature_info)}"
+        )
+    return backbone
 
 
 def _check_counts(**counts: int) -> None:
