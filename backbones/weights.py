@@ -55,9 +55,9 @@ def _in_words(numbers: Sequence[float]) -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins like safetensors: eight bytes of header length, then a JSON object."""
+    """Whether it is called safetensors, or begins like it: eight bytes of header length, then a JSON object."""
     with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
+        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:

@@ -42,7 +42,7 @@ class Predictor:
         model: Detector,
         *,
         size: Sequence[int] | None = None,
-        score_threshold: float = 0.3,
+        score_threshold: float = 0.5,
         iou_threshold: float = 0.5,
         max_detections: int = 100,
     ) -> None:

@@ -247,7 +247,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text file; expected YAML") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds {type(values).__name__}; expected a mapping of keys to values")
+        held = "nothing" if values is None else "a list" if isinstance(values, list) else "text or a number"
+        raise ValueError(f"{path} holds {held}; expected a mapping of keys to values")
     return values
 
 

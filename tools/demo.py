@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--json", type=Path, metavar="FILE", help="detections per picture or frame: .json for a list, .jsonl for lines")
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="the net's input size (default: what it was trained for)")
-    add("--score", type=_fraction, metavar="S", default=0.3, help="the least score that counts, 0..1 (default: 0.3)")
+    add("--score", type=_fraction, metavar="S", default=0.5, help="the least score that counts, 0..1 (default: 0.5)")
     add("--classes", nargs="+", metavar="NAME", help="find only these classes")
     add("--max-frames", type=_positive, metavar="N", help="stop a video or camera after N frames")
     show = "a window (default: for a camera, where one can open); q or Escape closes it"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .video import VIDEO_SUFFIXES, is_live
 
+MOST_CAMERAS = 999
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 DEFAULT_FOLDER = Path("demo_output")
 
@@ -23,6 +24,10 @@ class SourceKind(Enum):
 
 def source_kind(source: str) -> SourceKind:
     """FileNotFoundError where there is nothing of that name, ValueError for a file of no known suffix."""
+    if not source.strip():
+        raise ValueError("the source is empty; expected sample, a file, a folder or a camera number")
+    if source.isdigit() and int(source) > MOST_CAMERAS:
+        raise ValueError(f"the source {source} is no camera's number; expected 0..{MOST_CAMERAS}")
     path = Path(source)
     if source == SourceKind.SAMPLE.value:
         return SourceKind.SAMPLE

@@ -74,6 +74,9 @@ def _train(config: TrainingConfig, work_dir: Path, device: torch.device, screen:
         screen.say(f"no checkpoint in {work_dir}: starting from the beginning")
     if found is not None:
         session.check_resumable(found[1])
+        if found[1]["epoch"] >= config.epochs or found[1]["stopped_early"]:
+            screen.say(f"{work_dir} is finished after {found[1]['epoch']} epochs; nothing is left to train")
+            return
     write_atomically(work_dir / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False).encode())
     session.run(found)
 

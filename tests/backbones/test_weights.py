@@ -100,11 +100,12 @@ def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path, protocol):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 half a zip"])
-def test_a_file_that_is_no_weights_file(tmp_path, content):
-    path = tmp_path / "odd.pth"
+@pytest.mark.parametrize("content", [b"", b"abc", b"no weights at all", b"PK\x03\x04 half a zip", pickle.dumps({})])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_is_no_weights_file(tmp_path, content, suffix):
+    path = tmp_path / f"odd{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"odd\.pth") as caught:
+    with pytest.raises(ValueError, match=rf"odd\{suffix}") as caught:
         read_state_dict(path)
     assert "\n" not in str(caught.value)
 
