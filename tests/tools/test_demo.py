@@ -335,6 +335,8 @@ def test_a_camera_that_is_not_there_leaves_nothing_behind(finder, capsys):
     ("words", "told", "code"),
     [
         (["--source", "none.png"], "no file or folder at none.png", 1),
+        (["--source", ""], "the source is empty", 1),
+        (["--source", "99999999999"], "99999999999 is no camera's number; expected 0..999", 1),
         (["--source", "notes.txt"], "suffix '.txt'; expected one of .jpg", 1),
         (["--source", "plain"], "suffix ''; expected one of", 1),
         (["--source", "words.jpg"], "words.jpg is not a readable picture", 1),

@@ -360,3 +360,14 @@ def test_two_trainings_do_not_share_a_folder(config: Path, tmp_path: Path, capsy
         other.stdout.readline()
         assert main(words(config, tmp_path / "run")) == 1
     assert "another training is running" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_left_as_it_is(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert main(words(config, run, "--resume", "--set", "batch_size=4")) == 0
+    assert "is finished after 4 epochs" in "".join(capsys.readouterr())
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
