@@ -27,7 +27,9 @@ def _picture(height: int = 128, width: int = 320) -> np.ndarray:
 
 
 def test_boxes_are_scaled_to_the_picture_and_clipped_to_it():
-    found = Predictor(FixedAnswers())(_picture(height=128, width=320))  # twice as high, ten times as wide
+    found = Predictor(FixedAnswers(), score_threshold=0.3)(
+        _picture(height=128, width=320)
+    )  # twice as high, ten times as wide
     torch.testing.assert_close(
         found.boxes, torch.tensor([[20.0, 8, 160, 64], [200, 80, 320, 128], [0, 0, 80, 16]]), rtol=0, atol=0
     )

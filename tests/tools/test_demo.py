@@ -221,6 +221,15 @@ def test_of_a_video_that_breaks_off_everything_before_is_kept(finder, tmp_path, 
     assert f"block: found in {read} of {read} frames" in told.out
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_video_ends_cleanly(finder, tmp_path, capsys, kind):
     finder.interrupt_at, finder.interrupt_by = 8, kind  # the first call is a warm-up, the 8th the 7th frame
@@ -231,6 +240,7 @@ def test_an_interrupted_video_ends_cleanly(finder, tmp_path, capsys, kind):
     assert not list(Path().glob(".*"))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_folder_keeps_what_is_done(finder, tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
