@@ -85,7 +85,7 @@ def thundernet(
 ) -> TwoStageDetector:
     """ThunderNet on any backbone that has maps at strides 16 and 32; the defaults are the paper's where it says.
 
-    input_size: (height, width) the net is meant for; any multiple of 32 works. bins, thin_channels: the thin map has
+    input_size: (height, width) the net is meant for; any multiple of 16 works. bins, thin_channels: the thin map has
     thin_channels * bins^2 = 245 channels. sampling "ohem" or "random": see `detect.sampling`. Raises ValueError for an
     unknown backbone or word and for a number that cannot be.
     """

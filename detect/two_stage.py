@@ -22,11 +22,11 @@ from .results import Detections, DetectorOutputs, RawDetections, Target
 from .rpn import RegionProposalNetwork, RPNOutput
 from .sampling import ProposalSampling, sample_proposals
 
-SIZE_STEP = 32
+SIZE_STEP = 16  # one place of the stride-16 map; the stride-32 map rounds up (the paper trains at 240 too)
 
 
 def checked_input_size(size: Sequence[int]) -> tuple[int, int]:
-    """(height, width), both multiples of 32; ValueError, with the nearest that would do, for anything else."""
+    """(height, width), both multiples of 16; ValueError, with the nearest that would do, for anything else."""
     if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
         raise ValueError(f"size is {size!r}; expected (height, width) in pixels")
     height, width = (int(side) for side in size)
@@ -90,7 +90,7 @@ class TwoStageDetector(nn.Module):
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, images: Tensor) -> RawDetections:
-        """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 32 -> R proposals each."""
+        """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 16 -> R proposals each."""
         features = self.backbone(self.normalize(images))
         return self.forward_features(features, (images.shape[-2], images.shape[-1]))
 

@@ -158,8 +158,8 @@ class TrainingConfig:
         if not self.sizes or not late:
             raise ValueError("sizes is empty; expected at least one [height, width]")
         for size in (*self.sizes, *late, self.eval_size):
-            if any(side % 32 for side in size):
-                raise ValueError(f"the size {list(size)} is no multiple of 32; expected [height, width] in steps of 32")
+            if any(side % 16 for side in size):
+                raise ValueError(f"the size {list(size)} is no multiple of 16; expected [height, width] in steps of 16")
 
 
 def load_config(name: str | Path, assignments: Sequence[str] = ()) -> TrainingConfig:

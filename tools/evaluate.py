@@ -36,7 +36,7 @@ MEANINGS = {
     "ARl": "with 100, large objects",
 }
 CURVES_FILE = "precision_recall.png"
-_SIZE_STEP = 32
+_SIZE_STEP = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

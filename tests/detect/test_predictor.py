@@ -128,5 +128,5 @@ def test_another_input_size_may_be_chosen(detector):
 
 
 def test_a_size_that_the_net_cannot_take_is_refused_with_the_nearest(detector):
-    with pytest.raises(ValueError, match=r"multiples of 32.*nearest: 96x64"):
+    with pytest.raises(ValueError, match=r"multiples of 16.*nearest: 96x64"):
         Predictor(detector, size=(100, 64))(_picture())

@@ -148,7 +148,7 @@ def test_noise_where_no_sample_picture_is_installed(monkeypatch: pytest.MonkeyPa
         (["snet49", "--repeat", "-1"], 2, "--repeat -1: expected at least 1"),
         (["snet49", "--picture", "a.png"], 2, "--picture"),
         (["thundernet_snet49", "--weights", "nothing"], 1, "no weights file 'nothing'"),
-        (["thundernet_snet49", "--size", "100", "64"], 1, "both sides must be multiples of 32"),
+        (["thundernet_snet49", "--size", "100", "64"], 1, "both sides must be multiples of 16"),
         (["thundernet_snet49", "--picture", "missing.png", "--size", "64", "64"], 1, "missing.png"),
     ],
 )

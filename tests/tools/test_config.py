@@ -59,7 +59,7 @@ def test_values_get_their_types_and_paths_their_folder(config_file: Path) -> Non
         ("sizes=[[64]]", ("sizes[0] is [64]", "a list of 2")),
         ("sizes=320", ("sizes is 320", "a list")),
         ("sizes=[]", ("sizes is empty", "[height, width]")),
-        ("eval_size=[100, 320]", ("[100, 320]", "multiple of 32")),
+        ("eval_size=[100, 320]", ("[100, 320]", "multiple of 16")),
         ("data=5", ("data is 5", "a mapping")),
         ("schedule.milestones=[1, 2]", ("schedule.milestones is set", "cosine")),
         ("schedule.kind=step", ("schedule.milestones is missing", "epochs")),

@@ -167,7 +167,7 @@ def test_boxes_come_back_to_the_picture_on_disk(tiny_coco: Path, part: str) -> N
             2,
             "--split 'vall' (nearest: 'val'): the config's data has train, val",
         ),
-        (["{config}", "{weights}", "--size", "64", "100"], 2, "--size 64 100: expected multiples of 32"),
+        (["{config}", "{weights}", "--size", "64", "100"], 2, "--size 64 100: expected multiples of 16"),
         (["{config}", "{weights}", "--max-detections", "0"], 2, "--max-detections 0: expected at least 1"),
         (["{config}", "{weights}", "--score-threshold", "1"], 2, "--score-threshold 1.0: expected"),
         (["{config}", "{weights}", "--set", "modle.name=x"], 1, "unknown key 'modle' (nearest: 'model')"),
