@@ -8,21 +8,16 @@ the same conditions are drawn 50 at a time; a picture is resized without keeping
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask a server for a newer version on import
-import albumentations
-
-from .formats.images import resize_image
-
-Size = tuple[int, int]  # (height, width)
-Window = tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; may reach beyond the picture
+from pictures.checks import Size, checked, checked_range, checked_size
+from pictures.colour_distortion import ColourDistortion
+from pictures.images import resize_image
+from pictures.windows import Window, visible
 
 
 class Transformed(NamedTuple):
@@ -58,7 +53,7 @@ class Resize:
     is_random = False
 
     def __init__(self, size: Sequence[int] | None = None) -> None:
-        self.size = None if size is None else _checked_size(size)
+        self.size = None if size is None else checked_size(size)
 
     def __call__(  # seed and is_crowd belong to the interface
         self,
@@ -70,7 +65,7 @@ class Resize:
         size: Size | None = None,
     ) -> Transformed:
         """See `Transform`; `seed` and `is_crowd` do not matter here. Raises ValueError where no size is known."""
-        target = self.size if size is None else _checked_size(size)
+        target = self.size if size is None else checked_size(size)
         if target is None:
             raise ValueError("Resize got no size, neither when it was made nor in the call; expected (height, width)")
         moved = _into_window(boxes, (0, 0, image.shape[1], image.shape[0]), target, mirrored=False)
@@ -114,35 +109,31 @@ class SSDAugmentation:
         hue: float = 0.05,
         min_box_side: float = 1.0,
     ) -> None:
-        self.expand_probability = _checked("expand_probability", expand_probability, 0, 1)
-        self.expand_ratio = _checked_range("expand_ratio", expand_ratio, 1, 100)
+        self.expand_probability = checked("expand_probability", expand_probability, 0, 1)
+        self.expand_ratio = checked_range("expand_ratio", expand_ratio, 1, 100)
         if len(fill) != 3:
             raise ValueError(f"fill is {fill}; expected three values, RGB 0..255")
-        self.fill = tuple(round(_checked("fill", value, 0, 255)) for value in fill)
-        self.crop_probability = _checked("crop_probability", crop_probability, 0, 1)
+        self.fill = tuple(round(checked("fill", value, 0, 255)) for value in fill)
+        self.crop_probability = checked("crop_probability", crop_probability, 0, 1)
         if not crop_min_overlaps:
             raise ValueError("crop_min_overlaps is empty; expected IoUs in 0..1 or None")
         self.crop_min_overlaps = tuple(
-            None if least is None else _checked("crop_min_overlaps", least, 0, 1) for least in crop_min_overlaps
+            None if least is None else checked("crop_min_overlaps", least, 0, 1) for least in crop_min_overlaps
         )
-        self.crop_min_side = _checked("crop_min_side", crop_min_side, 0.01, 1)
-        self.crop_aspect = _checked_range("crop_aspect", crop_aspect, 0.01, 100)
-        self.crop_trials = int(_checked("crop_trials", crop_trials, 1, 10_000))
-        self.flip_probability = _checked("flip_probability", flip_probability, 0, 1)
-        self.min_box_side = _checked("min_box_side", min_box_side, 0.01, 1000)
-        self._colours = _colour_distortion(
-            _checked("distort_probability", distort_probability, 0, 1),
-            _checked("brightness", brightness, 0, 1),
-            _checked("contrast", contrast, 0, 1),
-            _checked("saturation", saturation, 0, 1),
-            _checked("hue", hue, 0, 0.5),
+        self.crop_min_side = checked("crop_min_side", crop_min_side, 0.01, 1)
+        self.crop_aspect = checked_range("crop_aspect", crop_aspect, 0.01, 100)
+        self.crop_trials = int(checked("crop_trials", crop_trials, 1, 10_000))
+        self.flip_probability = checked("flip_probability", flip_probability, 0, 1)
+        self.min_box_side = checked("min_box_side", min_box_side, 0.01, 1000)
+        self._colours = ColourDistortion(
+            distort_probability, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue
         )
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, is_crowd: np.ndarray, *, seed: int = 0,
                  size: Size | None = None) -> Transformed:  # fmt: skip
         """See `Transform`. Without a size the picture's own is kept."""
         height, width = image.shape[:2]
-        size = (height, width) if size is None else _checked_size(size)
+        size = (height, width) if size is None else checked_size(size)
         rng = np.random.default_rng(seed)
         objects = boxes[~is_crowd]
         if not len(objects):  # then a crop must show enough of the picture itself
@@ -195,13 +186,11 @@ class SSDAugmentation:
     def _render(self, image: np.ndarray, window: Window, size: Size, mirrored: bool,
                 rng: np.random.Generator) -> np.ndarray:  # fmt: skip
         """The window of the picture at `size`: only the visible part is resized and distorted, the rest is filled."""
-        rows, out_rows = _visible(window[1], window[3], image.shape[0], size[0])
-        columns, out_columns = _visible(window[0], window[2], image.shape[1], size[1])
+        rows, out_rows = visible(window[1], window[3], image.shape[0], size[0])
+        columns, out_columns = visible(window[0], window[2], image.shape[1], size[1])
         part_size = out_rows.stop - out_rows.start, out_columns.stop - out_columns.start
         part = np.ascontiguousarray(resize_image(image[rows, columns], part_size))
-        # One generator for all: `set_random_seed` would give each distortion the same draws.
-        self._colours.set_random_state(rng, random.Random(int(rng.integers(2**63))))  # noqa: S311
-        part = self._colours(image=part)["image"]
+        part = self._colours(part, rng)
         if part.shape[:2] == size:
             canvas = part
         else:
@@ -209,31 +198,6 @@ class SSDAugmentation:
             canvas[:] = self.fill
             canvas[out_rows, out_columns] = part
         return cv2.flip(canvas, 1) if mirrored else canvas
-
-
-def _colour_distortion(probability: float, brightness: float, contrast: float, saturation: float,
-                       hue: float) -> albumentations.Compose:  # fmt: skip
-    """Four distortions, each drawn on its own with `probability`, in the paper's order."""
-    still = {"brightness": (1, 1), "contrast": (1, 1), "saturation": (1, 1), "hue": (0, 0)}
-    changes = {
-        "contrast": (1 - contrast, 1 + contrast),
-        "saturation": (1 - saturation, 1 + saturation),
-        "hue": (-hue, hue),
-    }
-    shift = albumentations.RandomBrightnessContrast((-brightness, brightness), (0, 0), p=probability)
-    return albumentations.Compose(
-        [shift, *(albumentations.ColorJitter(**{**still, name: span}, p=probability) for name, span in changes.items())]
-    )
-
-
-def _visible(start: int, stop: int, length: int, out_length: int) -> tuple[slice, slice]:
-    """Along one axis: which pixels of the picture a window shows, and where they lie in the output; never empty."""
-    scale = out_length / (stop - start)
-    first = min(max(start, 0), length - 1)
-    last = min(max(stop, first + 1), length)
-    out_first = min(max(round((first - start) * scale), 0), out_length - 1)
-    out_last = min(max(round((last - start) * scale), out_first + 1), out_length)
-    return slice(first, last), slice(out_first, out_last)
 
 
 def _into_window(boxes: np.ndarray, window: Window, size: Size, *, mirrored: bool) -> np.ndarray:
@@ -262,21 +226,3 @@ def _shows_an_object(windows: np.ndarray, boxes: np.ndarray, least: float) -> np
     centres = (boxes[None, :, :2] + boxes[None, :, 2:]) / 2
     inside = ((centres >= windows[:, None, :2]) & (centres < windows[:, None, 2:])).all(axis=2)
     return (inside & (shared >= least * (areas - shared))).any(axis=1)
-
-
-def _checked_size(size: Sequence[int]) -> Size:
-    if len(size) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in size):
-        raise ValueError(f"size is {size}; expected two positive whole numbers (height, width)")
-    return int(size[0]), int(size[1])
-
-
-def _checked(name: str, value: float, low: float, high: float) -> float:
-    if not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; expected a number in {low}..{high}")
-    return value
-
-
-def _checked_range(name: str, values: Sequence[float], low: float, high: float) -> tuple[float, float]:
-    if len(values) != 2 or not low <= values[0] <= values[1] <= high:
-        raise ValueError(f"{name} is {values}; expected two rising numbers in {low}..{high}")
-    return float(values[0]), float(values[1])

@@ -14,18 +14,28 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
+PACKAGES = ("backbones", "pictures", "detect", "segment", "tools")
 NAMES_FOR_ANYTHING = {"utils", "util", "misc", "common", "helpers", "helper"}
 
 # What each floor may import besides the standard library. A dotted name admits that module and what lies below it.
 _NETS = {"torch", "mmengine.registry", "backbones"}
-_DOORS = _NETS | {"torchvision", "detect", "numpy", "cv2", "albumentations", "pycocotools", "PIL"}
+_FILES = {"pictures", "numpy", "cv2", "albumentations", "pycocotools", "PIL"}
+_DETECT = _NETS | {"torchvision", "detect"}
+_SEGMENT = _NETS | {"torchvision", "segment"}
 FLOORS = {
     "backbones": _NETS | {"safetensors"},
-    "detect": _NETS | {"torchvision", "detect"},
-    "detect/formats": _DOORS,
-    "detect/transforms.py": _DOORS,
-    "detect/metrics.py": _DOORS,
-    "detect/predictor.py": _DOORS,
+    "pictures": _FILES | {"backbones"},
+    "detect": _DETECT,
+    "detect/formats": _DETECT | _FILES,
+    "detect/transforms.py": _DETECT | _FILES,
+    "detect/metrics.py": _DETECT | _FILES,
+    "detect/predictor.py": _DETECT | _FILES,
+    "segment": _SEGMENT,
+    "segment/formats": _SEGMENT | _FILES,
+    "segment/transforms.py": _SEGMENT | _FILES,
+    "segment/metrics.py": _SEGMENT | _FILES,
+    "segment/cityscapes_scores.py": _SEGMENT | _FILES,
+    "segment/predictor.py": _SEGMENT | _FILES,
     "configs": set(),
 }
 # Above the floors stands `tools`. It is installed under another name, so its own modules must be imported relatively.
@@ -96,7 +106,7 @@ def _sources(*folders: str) -> Iterator[tuple[str, str]]:
 
 def test_nobody_imports_upward_or_sideways() -> None:
     seen, wrong = set(), []
-    for path, source in _sources("backbones", "detect", "tools", "configs"):
+    for path, source in _sources(*PACKAGES, "configs"):
         wrong += forbidden_imports(source, path)
         seen |= {_root(found.module) for found in imports_in(source, "")}
     assert wrong == []
@@ -115,6 +125,10 @@ def test_nobody_imports_upward_or_sideways() -> None:
         ("detect/boxes.py", "from detect.formats import coco\nimport numpy", ["numpy"]),
         ("detect/boxes.py", "from .formats import coco\nfrom ..segment import base", ["segment.base"]),
         ("detect/formats/coco.py", "import cv2, json\nfrom ..results import Target", []),
+        ("detect/formats/coco.py", "from pictures.images import read_image", []),
+        ("detect/boxes.py", "from pictures.images import read_image", ["pictures.images.read_image"]),
+        ("pictures/images.py", "import cv2\nfrom detect.results import Target", ["detect.results.Target"]),
+        ("segment/formats/camvid.py", "import cv2\nfrom detect.transforms import Resize", ["detect.transforms.Resize"]),
         ("detect/transforms.py", "import albumentations\nimport tools.config", ["tools.config"]),
         ("detect/two_stage.py", "from segment.base import Segmenter", ["segment.base.Segmenter"]),
         ("detect/two_stage.py", "from swiftsight_tools import cli", ["swiftsight_tools.cli"]),
@@ -129,10 +143,11 @@ def test_the_check_of_imports_finds_what_is_wrong(path: str, source: str, refuse
     assert [line.rpartition(" imports ")[2] for line in forbidden_imports(source, path)] == refused
 
 
-def test_importing_the_detector_does_not_import_what_only_files_need() -> None:
+@pytest.mark.parametrize(("package", "own"), [("detect", "detect.two_stage"), ("segment", "segment.base")])
+def test_importing_the_nets_does_not_import_what_only_files_need(package: str, own: str) -> None:
     heavy = ["cv2", "albumentations", "pycocotools", "mmengine.runner", "matplotlib"]
-    late = ["detect.formats", "detect.transforms", "detect.metrics", "detect.predictor"]
-    assert _modules_after("import detect, backbones", [*heavy, *late, "detect.two_stage"]) == ["detect.two_stage"]
+    late = [f"{package}.{name}" for name in ("formats", "transforms", "metrics", "predictor")]
+    assert _modules_after(f"import {package}, backbones", [*heavy, "pictures", *late, own]) == [own]
 
 
 def test_the_command_imports_a_verb_only_when_it_is_called() -> None:
@@ -149,13 +164,13 @@ def _modules_after(statement: str, watched: list[str]) -> list[str]:
 
 
 def test_no_file_is_named_after_nothing() -> None:
-    paths = [path for path, _ in _sources("backbones", "detect", "tools", "configs", "tests", "benchmarks")]
+    paths = [path for path, _ in _sources(*PACKAGES, "configs", "tests", "benchmarks")]
     assert [path for path in paths if NAMES_FOR_ANYTHING & set(Path(path).with_suffix("").parts)] == []
 
 
 def test_functions_and_files_stay_short() -> None:
     too_long = []
-    for path, source in _sources("backbones", "detect", "tools", "tests", "benchmarks"):
+    for path, source in _sources(*PACKAGES, "tests", "benchmarks"):
         too_long += long_functions(source, path)
         lines = len(source.splitlines())
         if lines > MAX_FILE_LINES and not path.startswith("tests/"):
@@ -175,16 +190,16 @@ def test_every_package_folder_is_installed() -> None:
     folders = {Path(path).parent for path, _ in _sources(*installed_as)}
     packages = {".".join([installed_as[folder.parts[0]], *folder.parts[1:]]) for folder in folders}
     assert packages == set(setuptools["packages"])
-    for folder in ("backbones", "detect", "tools"):
+    for folder in PACKAGES:
         assert (ROOT / folder / "py.typed").is_file()
 
 
 def test_every_imported_package_is_a_requirement_and_the_other_way_round() -> None:
-    imports = [found for path, source in _sources("backbones", "detect", "tools") for found in imports_in(source, "")]
+    imports = [found for path, source in _sources(*PACKAGES) for found in imports_in(source, "")]
     imported = {_root(found.module) for found in imports if not found.relative}
     if any(_lies_below(found.module, "torch.utils.tensorboard") for found in imports):
         imported.add("tensorboard")  # torch reaches for it, but does not bring it
-    ours = {"backbones", "detect", "swiftsight_configs", *sys.stdlib_module_names}
+    ours = {*PACKAGES, "swiftsight_configs", *sys.stdlib_module_names}
     distributions = {"cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow"}
     requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     declared = {re.split(r"[<>=]", requirement)[0] for requirement in requirements}

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import torch
 
-from detect.formats.images import read_image
 from detect.predictor import Predictor
 from detect.results import Detections
+from pictures.images import read_image
 
 from .draw import draw_detections, draw_note
 from .frame_log import FrameLog
@@ -142,9 +142,10 @@ class Annotator:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes [H, W, 3] uint8 RGB as the suffix says; an older file stays until the new one is whole. OSError."""
+    """Writes uint8 RGB [H, W, 3] or grey [H, W] as the suffix says; an old file stays till it is whole. OSError."""
     try:
-        good, content = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        stored = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        good, content = cv2.imencode(path.suffix.lower(), stored)
     except cv2.error:
         good = False
     if not good:

@@ -33,9 +33,9 @@ from typing import Any
 
 from PIL import Image
 
-from detect.formats.coco import read_split
-from detect.formats.coco_json import Picture, load_coco, read_annotations
-from detect.formats.images import read_image
+from pictures.coco_json import Picture, load_coco, read_annotations
+from pictures.images import read_image
+from pictures.splits import read_split
 
 LONGER_SIDE = 352
 JPEG_QUALITY = 86

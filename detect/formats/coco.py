@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detect.formats.coco_json import read_annotations
-from detect.formats.images import PictureCache, read_image
 from detect.results import Target
 from detect.transforms import Resize, Size, Transform, Transformed
+from pictures.coco_json import read_annotations
+from pictures.folders import check_files, size_error
+from pictures.images import PictureCache, read_image
 
 Request = int | tuple[int, int, Size]
 
@@ -56,7 +56,7 @@ class CocoDetection(Dataset[tuple[Tensor, Target]]):
         self.file_names = tuple(picture.file_name for picture in read.pictures)
         self._sizes = [picture.size for picture in read.pictures]
         self._boxes, self._labels, self._is_crowd, self._starts = read.boxes, read.labels, read.is_crowd, read.starts
-        _check_files(self.file_names, self.images, self.annotations)
+        check_files(self.file_names, self.images, self.annotations)
         self._cache = PictureCache(self._sizes) if cache else None
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class CocoDetection(Dataset[tuple[Tensor, Target]]):
         path = self.images / self.file_names[index]
         image = read_image(path)
         if image.shape[:2] != self._sizes[index]:
-            raise ValueError(_size_error(path, image.shape[:2], self.annotations, self._sizes[index]))
+            raise ValueError(size_error(path, image.shape[:2], self.annotations, self._sizes[index]))
         if self._cache is not None:
             self._cache.put(index, image)
         return image
@@ -111,45 +111,3 @@ def collate(batch: Sequence[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target
             f"a batch needs pictures of one size, got {sorted(sizes)}; resize them by a transform or request"
         )
     return torch.stack([image for image, _ in batch]), [target for _, target in batch]
-
-
-def read_split(path: str | os.PathLike[str]) -> list[str]:
-    """The file names in a list, one a line; empty lines and lines that begin with # are skipped.
-
-    Raises FileNotFoundError, or ValueError where it is no text, names nothing or names a file twice.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no list of file names at {path}")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file; expected one file name a line") from error
-    names = [line for line in lines if line and not line.startswith("#")]
-    if not names:
-        raise ValueError(f"{path} names no file; expected one file name a line")
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"{path} names {name!r} {count} times; expected each name once")
-    return names
-
-
-def _check_files(file_names: Sequence[str], folder: Path, annotations: Path) -> None:
-    """One listing per folder instead of one question per picture."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of pictures at {folder}")
-    present = {parent: _names_in(folder / parent) for parent in {os.path.dirname(name) for name in file_names}}
-    missing = [name for name in file_names if os.path.basename(name) not in present[os.path.dirname(name)]]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(file_names)} pictures of {annotations} are not in {folder}, first {missing[0]!r}"
-        )
-
-
-def _names_in(folder: Path) -> set[str]:
-    return set(os.listdir(folder)) if folder.is_dir() else set()
-
-
-def _size_error(path: Path, found: Size, annotations: Path, said: Size) -> str:
-    turned = "; was it annotated without its EXIF rotation?" if found == said[::-1] else ""
-    return f"{path} is {found[1]} x {found[0]} pixels, but {annotations} says {said[1]} x {said[0]}{turned}"

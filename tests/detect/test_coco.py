@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from detect.formats.coco import CocoDetection, collate, read_split
+from detect.formats.coco import CocoDetection, collate
 from detect.transforms import Resize, SSDAugmentation, Transform, Transformed
+from pictures.splits import read_split
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from detect import Predictor, RawDetections, create_detector
-from detect.formats.images import resize_image
+from pictures.images import resize_image
 
 
 class FixedAnswers:

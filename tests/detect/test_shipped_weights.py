@@ -11,9 +11,9 @@ from backbones import read_metadata, read_state_dict
 from detect import Predictor, create_detector, shipped_weights
 from detect.boxes import pairwise_iou
 from detect.formats.coco import CocoDetection, collate
-from detect.formats.images import read_image
 from detect.metrics import coco_results, evaluate_detections
 from detect.transforms import Resize
+from pictures.images import read_image
 
 ASTRONAUT = [[24.0, 14, 365, 512]]  # noted by hand: hair, both shoulders, the lower edge
 

@@ -9,14 +9,17 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 _SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+Read = TypeVar("Read")
 # What Pillow's plug-ins raise on damaged bytes.
 _DAMAGE = (
     OSError,
@@ -43,19 +46,26 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     the high byte is kept; of an animation the first frame. Raises OSError where there is no such file and ValueError
     where its contents are no whole picture of 8 or 16 bits per value, each in one line with the path.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected a picture file")
-    if not path.is_file():
-        raise FileNotFoundError(f"no picture at {path}")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes); expected a picture")
-    try:
-        return _decode(path)
-    except PermissionError:
-        raise
-    except _DAMAGE as error:
-        raise ValueError(f"{path} is not a readable picture: {_reason(error, path)}") from error
+    return _read(Path(path), lambda picture: np.array(_to_rgb(ImageOps.exif_transpose(picture)), order="C"))
+
+
+def read_values(path: str | os.PathLike[str]) -> np.ndarray:
+    """The values of a picture of one channel as they are stored, [H, W] uint8: palette places, no colours.
+
+    A picture of three equal channels counts as one. Raises as `read_image`; ValueError also for other colour pictures,
+    for values over 255 and for JPEG, which does not keep values.
+    """
+    return _read(Path(path), _stored_values)
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of the upright picture from the file's head alone, which is quick. Raises as `read_image`."""
+
+    def size(picture: Image.Image) -> tuple[int, int]:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+    return _read(Path(path), size, whole=False)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -67,14 +77,40 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _decode(path: Path) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # on damaged EXIF, odd palettes, many pixels; Pillow's hard limit of 179 million stays
-        with Image.open(path) as picture:
-            picture.load()
-            return np.array(_to_rgb(ImageOps.exif_transpose(picture)), order="C")
+def _read(path: Path, convert: Callable[[Image.Image], Read], *, whole: bool = True) -> Read:
+    """What `convert` makes of the opened picture, whose pixels are there if `whole`; see `read_image` for errors."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a picture file")
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture at {path}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes); expected a picture")
+    try:
+        with warnings.catch_warnings():
+            # On damaged EXIF, odd palettes, many pixels; Pillow's hard limit of 179 million stays.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                if whole:
+                    picture.load()
+                return convert(picture)
+    except PermissionError:
+        raise
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is not a readable picture: {_reason(error, path)}") from error
+
+
+def _stored_values(picture: Image.Image) -> np.ndarray:
+    """[H, W] uint8 in an array of its own."""
+    if picture.format == "JPEG":
+        raise ValueError("a JPEG, which does not keep values; expected PNG")
+    values = np.asarray(picture)
+    if picture.mode == "RGB" and (values == values[:, :, :1]).all():
+        values = values[:, :, 0]
+    if values.ndim != 2:
+        raise ValueError(f"colours ({picture.mode}); expected one value a pixel: a grey or palette PNG")
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 255:
+        raise ValueError(f"values from {values.min()} to {values.max()}; expected whole numbers 0..255")
+    return np.array(values, np.uint8, order="C")
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
@@ -105,13 +141,13 @@ class PictureCache:
     come. A copy that is pickled (workers started by spawn) begins empty and is not shared.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """sizes: (height, width) of each picture."""
-        self._sizes = list(sizes)
+    def __init__(self, sizes: Sequence[tuple[int, int]], *, channels: int = 3) -> None:
+        """sizes: (height, width) of each picture, all with so many `channels`."""
+        self._sizes, self._channels = list(sizes), channels
         self._allocate()
 
     def _allocate(self) -> None:
-        counts = [height * width * 3 for height, width in self._sizes]
+        counts = [height * width * self._channels for height, width in self._sizes]
         self._starts = list(itertools.accumulate(counts, initial=0))
         try:
             self._pixels = np.frombuffer(mmap.mmap(-1, max(self._starts[-1], 1)), np.uint8)
@@ -124,7 +160,7 @@ class PictureCache:
         self._lock = multiprocessing.Lock()
 
     def get(self, index: int) -> np.ndarray | None:
-        """Picture `index` as a read-only [H, W, 3] uint8 view, or None where nobody has put it here yet."""
+        """Picture `index` as a read-only [H, W, channels] uint8 view, or None where nobody has put it here yet."""
         with self._lock:  # also the memory barrier between the pixels and their mark
             if not self._is_filled[index]:
                 return None
@@ -133,17 +169,17 @@ class PictureCache:
         return view
 
     def put(self, index: int, image: np.ndarray) -> None:
-        """Keep `image`, [H, W, 3] uint8 of the size announced for `index`."""
+        """Keep `image`, [H, W, channels] uint8 of the size announced for `index`."""
         self._slot(index)[:] = image
         with self._lock:
             self._is_filled[index] = 1
 
     def _slot(self, index: int) -> np.ndarray:
-        return self._pixels[self._starts[index] : self._starts[index + 1]].reshape(*self._sizes[index], 3)
+        return self._pixels[self._starts[index] : self._starts[index + 1]].reshape(*self._sizes[index], self._channels)
 
-    def __getstate__(self) -> dict[str, list[tuple[int, int]]]:
-        return {"_sizes": self._sizes}
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_sizes": self._sizes, "_channels": self._channels}
 
-    def __setstate__(self, state: dict[str, list[tuple[int, int]]]) -> None:
-        self._sizes = state["_sizes"]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._sizes, self._channels = state["_sizes"], state["_channels"]
         self._allocate()

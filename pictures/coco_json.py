@@ -1,6 +1,6 @@
 """Reads and checks a COCO annotation file; nothing is believed that the file does not prove.
 
-Format: https://cocodataset.org/#format-data, object detection. Segmentations are not read.
+Format: https://cocodataset.org/#format-data, object detection. Segmentations are left to who reads masks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backbones.registry import nearest
-from detect.formats.report import AnnotationReport
+from pictures.report import AnnotationReport
 
 _MAX_COORDINATE = 1e9  # pixels; also keeps huge whole numbers away from float arithmetic
 
@@ -45,13 +45,35 @@ class Annotations(NamedTuple):
     report: AnnotationReport
 
 
-def read_annotations(
+class Entry(NamedTuple):
+    """One annotation of a chosen class in a chosen picture, by their places; `what` names it in an error message."""
+
+    picture: int
+    label: int
+    content: dict[str, Any]
+    what: str
+
+
+class CocoIndex(NamedTuple):
+    """The chosen pictures and classes of a file, with the annotations of both in the file's order.
+
+    category_ids: the file's id of each class; other_classes: annotations in the pictures of classes not chosen.
+    """
+
+    pictures: list[Picture]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    entries: list[Entry]
+    other_classes: int
+
+
+def read_index(
     path: Path, *, class_names: Sequence[str] | None = None, file_names: Iterable[str] | None = None
-) -> Annotations:
+) -> CocoIndex:
     """Read `path`: the classes named, in that order (all, by id), in the pictures named (all), in the file's order.
 
     Raises FileNotFoundError, or ValueError in one line where the file is no COCO json, contradicts itself or lacks a
-    class or picture that was asked for. Boxes are repaired or dropped as the report says.
+    class or picture that was asked for.
     """
     content = load_coco(path)
     names_by_id = _read_categories(content["categories"], path)
@@ -61,25 +83,38 @@ def read_annotations(
     known_images = {picture.image_id for picture in all_pictures}
     place_of = {picture.image_id: place for place, picture in enumerate(pictures)}
     label_of = {category: label for label, category in enumerate(category_ids)}
-    report = AnnotationReport(pictures=len(pictures))
-    rows: list[list[tuple[tuple[float, ...], int, bool]]] = [[] for _ in pictures]
+    entries, other_classes = [], 0
     for number, entry in enumerate(content["annotations"]):
         what = f"annotation {number} of {path}"
         _check_references(entry, known_images, names_by_id, what)
         place, label = place_of.get(entry["image_id"]), label_of.get(entry["category_id"])
-        if place is not None and label is None:
-            report.other_classes += 1
-        if place is None or label is None:
-            continue
-        box = _read_box(entry, pictures[place], report, what)
+        if place is not None and label is not None:
+            entries.append(Entry(place, label, entry, what))
+        elif place is not None:
+            other_classes += 1
+    names = tuple(names_by_id[category] for category in category_ids)
+    return CocoIndex(pictures, names, category_ids, entries, other_classes)
+
+
+def read_annotations(
+    path: Path, *, class_names: Sequence[str] | None = None, file_names: Iterable[str] | None = None
+) -> Annotations:
+    """The boxes of the chosen classes in the chosen pictures: see `read_index`, also for what it raises.
+
+    Boxes are repaired or dropped as the report says.
+    """
+    index = read_index(path, class_names=class_names, file_names=file_names)
+    report = AnnotationReport(pictures=len(index.pictures), other_classes=index.other_classes)
+    rows: list[list[tuple[tuple[float, ...], int, bool]]] = [[] for _ in index.pictures]
+    for entry in index.entries:
+        box = _read_box(entry.content, index.pictures[entry.picture], report, entry.what)
         if box is not None:
-            rows[place].append((box, label, bool(entry.get("iscrowd", 0))))
+            rows[entry.picture].append((box, entry.label, bool(entry.content.get("iscrowd", 0))))
     boxes, labels, is_crowd, starts = _flatten(rows)
     report.empty_pictures = sum(not picture_rows for picture_rows in rows)
     report.crowds = int(is_crowd.sum())
     report.boxes = len(boxes) - report.crowds
-    names = tuple(names_by_id[category] for category in category_ids)
-    return Annotations(pictures, names, category_ids, boxes, labels, is_crowd, starts, report)
+    return Annotations(index.pictures, index.class_names, index.category_ids, boxes, labels, is_crowd, starts, report)
 
 
 def load_coco(path: Path) -> dict[str, Any]:

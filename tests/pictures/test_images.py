@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.formats.images import PictureCache, read_image, resize_image
+from pictures.images import PictureCache, read_image, read_size, read_values, resize_image
 
 RED, BLUE = (200, 30, 40), (20, 60, 210)
 
@@ -230,3 +230,44 @@ def test_cache_gives_back_what_was_put_and_nothing_else() -> None:
 def test_cache_says_how_much_memory_it_lacks() -> None:
     with pytest.raises(OSError, match=r"1 pictures, \d+\.\d GiB"):
         PictureCache([(10**7, 10**9)])
+
+
+def test_stored_values_are_places_in_the_palette_and_no_colours(tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    palette = Image.frombytes("P", (6, 4), values.tobytes())
+    palette.putpalette([9, 9, 9] * 256)
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    Image.fromarray(values.repeat(3).reshape(4, 6, 3)).save(tmp_path / "three_channels.png")
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / "sixteen_bits.png")
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_array_equal(read_values(path), values)
+        assert read_values(path).dtype == np.uint8
+    Image.fromarray(values > 11).save(tmp_path / "one_bit.png")
+    np.testing.assert_array_equal(read_values(tmp_path / "one_bit.png"), values > 11)
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "message"),
+    [
+        (np.full((4, 6), 256, np.uint16), "wide.png", "values from 256 to 256; expected whole numbers 0..255"),
+        (np.full((4, 6), 0.5, np.float32), "floats.tif", "expected whole numbers"),
+        (np.arange(72, dtype=np.uint8).reshape(4, 6, 3), "colours.png", r"colours \(RGB\); expected one value a pixel"),
+        (np.zeros((4, 6, 4), np.uint8), "see_through.png", r"colours \(RGBA\)"),
+        (np.zeros((4, 6), np.uint8), "lossy.jpg", "a JPEG, which does not keep values"),
+    ],
+)
+def test_pictures_that_hold_no_values(tmp_path, values, name, message):
+    Image.fromarray(values).save(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is not a readable picture: .*{message}"):
+        read_values(tmp_path / name)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_from_the_head_is_that_of_the_upright_picture(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (6, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_size(tmp_path / "turned.jpg") == read_image(tmp_path / "turned.jpg").shape[:2]
+    with pytest.raises(FileNotFoundError, match="no picture at"):
+        read_size(tmp_path / "none.jpg")

@@ -1,0 +1,32 @@
+"""Whether the pictures that an annotation file names are there, and are what it says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def check_files(file_names: Sequence[str], folder: Path, annotations: Path) -> None:
+    """FileNotFoundError where a picture that `annotations` names is not in `folder`.
+
+    One listing per folder instead of one question per picture.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of pictures at {folder}")
+    present = {parent: _names_in(folder / parent) for parent in {os.path.dirname(name) for name in file_names}}
+    missing = [name for name in file_names if os.path.basename(name) not in present[os.path.dirname(name)]]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(file_names)} pictures of {annotations} are not in {folder}, first {missing[0]!r}"
+        )
+
+
+def _names_in(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()
+
+
+def size_error(path: Path, found: tuple[int, int], annotations: Path, said: tuple[int, int]) -> str:
+    """What to say of a picture whose (height, width) is not what its annotations say."""
+    turned = "; was it annotated without its EXIF rotation?" if found == said[::-1] else ""
+    return f"{path} is {found[1]} x {found[0]} pixels, but {annotations} says {said[1]} x {said[0]}{turned}"
