@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from . import shufflenet_v2, snet
 from .base import Backbone, FeatureInfo
-from .classifier import Classifier
+from .catalogue import CATALOGUE
+from .classifier import Classifier, create_classifier, save_classifier
 from .cost import Cost, measure_cost
+from .extension import reach_strides
+from .published import find_weights
 from .registry import BACKBONES, check_overrides, find_builder, list_names
 from .weights import LoadReport, load_weights, read_metadata, read_state_dict, save_weights
 
 __all__ = [
     "BACKBONES",
+    "CATALOGUE",
     "Backbone",
     "Classifier",
     "Cost",
@@ -25,11 +28,11 @@ __all__ = [
     "list_backbones",
     "load_weights",
     "measure_cost",
+    "reach_strides",
     "read_metadata",
     "read_state_dict",
+    "save_classifier",
     "save_weights",
-    "shufflenet_v2",
-    "snet",
 ]
 
 
@@ -47,20 +50,13 @@ def create_backbone(
 ) -> Backbone:
     """The backbone called `name`, giving maps at `out_strides` (None: at every stride that the net has).
 
-    weights: a file of this project, or a published checkpoint that `backbones.checkpoints` knows.
+    weights: a file of this project, a published checkpoint that `backbones.checkpoints` knows, or "imagenet" for what
+    `swiftsight weights fetch` brought (looked up on the disk, never downloaded here).
     Raises ValueError for an unknown name, stride or option, and for weights that do not fit.
     """
     builder = find_builder(BACKBONES, name)
     check_overrides(name, builder, overrides)
     backbone: Backbone = builder(out_strides=out_strides, **overrides)
     if weights is not None:
-        load_weights(backbone, weights)
+        load_weights(backbone, find_weights(name, weights), name=name)
     return backbone
-
-
-def create_classifier(name: str, *, num_classes: int = 1000, weights: str | PathLike[str] | None = None) -> Classifier:
-    """The backbone called `name` under its published classifier. Raises like `create_backbone`."""
-    classifier = Classifier(create_backbone(name), num_classes=num_classes)
-    if weights is not None:
-        load_weights(classifier, weights)
-    return classifier

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from .layers import conv_norm_act, depthwise_norm, pooled_linear
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -22,7 +24,6 @@ class Backbone(nn.Module):
     """Stages in a row. Stages deeper than the largest of `out_strides` are not kept.
 
     feature_info: one per map that `forward` returns, finest first. Of two stages at one stride the later counts.
-    classifier_channels: width of the 1x1 convolution that the net's classifier puts after the last stage, if any.
     input_mean, input_std: the normalisation (RGB, 0..255) that the weights expect; who owns the pictures applies it.
     Raises ValueError for an out_stride that the net does not have.
     """
@@ -33,7 +34,6 @@ class Backbone(nn.Module):
         stage_info: Sequence[FeatureInfo],
         *,
         out_strides: Sequence[int] | None = None,
-        classifier_channels: int | None = None,
     ) -> None:
         super().__init__()
         if len(stages) != len(stage_info):
@@ -45,9 +45,13 @@ class Backbone(nn.Module):
         self._output_indices = tuple(last_at_stride[stride] for stride in wanted)
         self.stages = nn.ModuleList(stages[: self._output_indices[-1] + 1])
         self.feature_info = tuple(stage_info[index] for index in self._output_indices)
-        self.classifier_channels = classifier_channels
+        self.extra_stage: nn.Module | None = None
         self.input_mean: tuple[float, ...] = IMAGENET_MEAN
         self.input_std: tuple[float, ...] = IMAGENET_STD
+
+    def classifier_head(self, num_classes: int) -> nn.Module:
+        """What the published classifier puts on the last stage: [N, channels, H, W] -> logits [N, num_classes]."""
+        return pooled_linear(self.feature_info[-1].channels, num_classes)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [N, 3, H, W], normalised -> one [N, channels, ceil(H/s), ceil(W/s)] per out_stride, finest first."""
@@ -56,4 +60,17 @@ class Backbone(nn.Module):
             images = stage(images)
             if index in self._output_indices:
                 features.append(images)
+        if self.extra_stage is not None:
+            features.append(self.extra_stage(images))
         return features
+
+    def extend(self) -> None:
+        """Append `extra_stage`: a 3x3 depthwise and a 1x1 convolution, which halve the last map and keep its depth.
+
+        For a head that needs a coarser map than the net has; it is no part of the published net.
+        """
+        last = self.feature_info[-1]
+        self.extra_stage = nn.Sequential(
+            depthwise_norm(last.channels, 3, stride=2), conv_norm_act(last.channels, last.channels, 1)
+        )
+        self.feature_info = (*self.feature_info, FeatureInfo(2 * last.stride, last.channels))

@@ -1,5 +1,7 @@
 """Published checkpoints, rewritten for this project's nets.
 
+torchvision's files differ from ours in their names alone (torchvision_names.py).
+
 FastestDet's ShuffleNetV2 trunk (github.com/dog-qiuqiu/FastestDet, BSD-3-Clause) follows the shuffle of the authors' own
 release: a unit of stride 1 takes the even channels past its branch and the odd ones through it, and leaves the two side
 by side. Our units split into halves on entry and interleave on exit. Both are the same net with the channels in another
@@ -14,21 +16,34 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .base import IMAGENET_MEAN, IMAGENET_STD
+from .torchvision_names import our_names
+
 
 class PublishedWeights(NamedTuple):
-    """A state dict for our net; the normalisation (RGB, 0..255) it expects; per stage, our channel -> theirs."""
+    """A state dict under the names of our `Classifier` ("backbone.", "head."); ours -> the publisher's name of each.
 
+    input_mean, input_std: the normalisation (RGB, 0..255) it expects. channel_orders: per stage of a trunk whose
+    channels were permuted, our channel -> theirs.
+    """
+
+    publisher: str
     state: dict[str, Tensor]
+    names: dict[str, str]
     input_mean: tuple[float, float, float]
     input_std: tuple[float, float, float]
-    channel_orders: dict[str, Tensor]
+    channel_orders: Mapping[str, Tensor] = {}
 
 
 def convert_published(state: Mapping[str, Tensor]) -> PublishedWeights | None:
-    """The checkpoint in our names if it is one that we know, else None."""
+    """The checkpoint in our names if it is one that we know, else None. KeyError where it is not whole."""
     if "first_conv.0.weight" in state and any(".branch_main." in name for name in state):
         return convert_shuffle_trunk(state)
-    return None
+    names = our_names(state)
+    if not names:
+        return None
+    ours = {name: state[theirs] for name, theirs in names.items()}
+    return PublishedWeights("torchvision", ours, names, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _order_by_lifetime(half: int, ours: range, theirs: range) -> Tensor:
@@ -59,22 +74,32 @@ def _order_by_lifetime(half: int, ours: range, theirs: range) -> Tensor:
     return order
 
 
-def _copy_conv_norm(
-    source: Mapping[str, Tensor],
-    names: tuple[str, str],
-    target: dict[str, Tensor],
-    prefix: str,
-    rows: Tensor | None = None,
-    columns: Tensor | None = None,
-) -> None:
-    """One convolution and its batch norm, output channels taken in the order `rows`, input channels in `columns`."""
-    weight = source[f"{names[0]}.weight"]
-    if columns is not None:
-        weight = weight[:, columns]
-    target[f"{prefix}.0.weight"] = weight if rows is None else weight[rows]
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        value = source[f"{names[1]}.{part}"]
-        target[f"{prefix}.1.{part}"] = value if rows is None else value[rows]
+class _Trunk:
+    """The trunk's tensors, going over into ours one convolution with its batch norm at a time."""
+
+    def __init__(self, source: Mapping[str, Tensor]) -> None:
+        self.source = source
+        self.state: dict[str, Tensor] = {}
+        self.names: dict[str, str] = {}
+
+    def copy(
+        self, conv: str, norm: str, prefix: str, *, rows: Tensor | None = None, columns: Tensor | None = None
+    ) -> None:
+        """Output channels in the order `rows`, input channels in `columns`; None: as they are."""
+        weight = self.source[f"{conv}.weight"]
+        if columns is not None:
+            weight = weight[:, columns]
+        self._put(f"{prefix}.0.weight", f"{conv}.weight", weight if rows is None else weight[rows])
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            value = self.source[f"{norm}.{part}"]
+            self._put(f"{prefix}.1.{part}", f"{norm}.{part}", value if rows is None else value[rows])
+        counter = f"{norm}.num_batches_tracked"
+        if counter in self.source:
+            self._put(f"{prefix}.1.num_batches_tracked", counter, self.source[counter])
+
+    def _put(self, ours: str, theirs: str, value: Tensor) -> None:
+        self.state[f"backbone.{ours}"] = value
+        self.names[f"backbone.{ours}"] = theirs
 
 
 def convert_shuffle_trunk(source: Mapping[str, Tensor]) -> PublishedWeights:
@@ -83,10 +108,10 @@ def convert_shuffle_trunk(source: Mapping[str, Tensor]) -> PublishedWeights:
     Its input is BGR / 255: the first convolution's input channels are turned round, and the division is left to
     the normalisation (mean 0, deviation 255).
     """
-    state: dict[str, Tensor] = {}
+    trunk = _Trunk(source)
     orders: dict[str, Tensor] = {}
-    _copy_conv_norm(source, ("first_conv.0", "first_conv.1"), state, "stages.0", columns=torch.tensor([2, 1, 0]))
-    order = torch.arange(len(state["stages.0.0.weight"]))  # our channel -> theirs
+    trunk.copy("first_conv.0", "first_conv.1", "stages.0", columns=torch.tensor([2, 1, 0]))
+    order = torch.arange(len(source["first_conv.0.weight"]))  # our channel -> theirs
     for number, stage in enumerate(("stage2", "stage3", "stage4"), start=2):
         units = sorted({int(name.split(".")[1]) for name in source if name.startswith(f"{stage}.")})
         for unit in units:
@@ -96,16 +121,15 @@ def convert_shuffle_trunk(source: Mapping[str, Tensor]) -> PublishedWeights:
             if unit == 0:
                 proj = f"{stage}.{unit}.branch_proj"
                 passed = _order_by_lifetime(half, range(0, 2 * half, 2), range(half))
-                _copy_conv_norm(source, (f"{proj}.0", f"{proj}.1"), state, f"{prefix}.shortcut.0", rows=order)
-                _copy_conv_norm(
-                    source, (f"{proj}.2", f"{proj}.3"), state, f"{prefix}.shortcut.1", rows=passed, columns=order
-                )
+                trunk.copy(f"{proj}.0", f"{proj}.1", f"{prefix}.shortcut.0", rows=order)
+                trunk.copy(f"{proj}.2", f"{proj}.3", f"{prefix}.shortcut.1", rows=passed, columns=order)
                 worked = order
             else:
                 passed, worked = order[:half] // 2, order[half:] // 2  # even places pass, odd ones are worked on
-            _copy_conv_norm(source, (f"{main}.0", f"{main}.1"), state, f"{prefix}.branch.0", columns=worked)
-            _copy_conv_norm(source, (f"{main}.3", f"{main}.4"), state, f"{prefix}.branch.1")
-            _copy_conv_norm(source, (f"{main}.5", f"{main}.6"), state, f"{prefix}.branch.2", rows=new_branch)
+            trunk.copy(f"{main}.0", f"{main}.1", f"{prefix}.branch.0", columns=worked)
+            trunk.copy(f"{main}.3", f"{main}.4", f"{prefix}.branch.1")
+            trunk.copy(f"{main}.5", f"{main}.6", f"{prefix}.branch.2", rows=new_branch)
             order = torch.stack((passed, half + new_branch), dim=1).flatten()  # we interleave, they append
         orders[stage] = order
-    return PublishedWeights(state, (0.0, 0.0, 0.0), (255.0, 255.0, 255.0), orders)
+    mean, std = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+    return PublishedWeights("FastestDet", trunk.state, trunk.names, mean, std, orders)

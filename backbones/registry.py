@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from mmengine.registry import Registry
@@ -41,3 +42,18 @@ def check_overrides(name: str, builder: Callable[..., Any], overrides: Iterable[
         if key not in known:
             near = nearest(key, known)
             raise ValueError(f"{name} has no option {key!r}{near or ': it has ' + ', '.join(known)}")
+
+
+def preset(build: Callable[..., Any], **choices: Any) -> Callable[..., Any]:
+    """`build` with some options chosen, as a function of the rest: its signature no longer shows them."""
+    chosen = partial(build, **choices)
+    signature = inspect.signature(build, eval_str=True)
+    left = [parameter for name, parameter in signature.parameters.items() if name not in choices]
+
+    def builder(**options: Any) -> Any:
+        return chosen(**options)
+
+    shown: Any = builder
+    shown.__doc__ = build.__doc__
+    shown.__signature__ = signature.replace(parameters=left)
+    return builder

@@ -13,8 +13,7 @@ from itertools import pairwise
 from torch import nn
 
 from .base import Backbone, FeatureInfo
-from .layers import conv_norm_act, shuffle_stage
-from .registry import BACKBONES
+from .layers import conv_norm_act, pooled_linear, shuffle_stage
 
 STAGE_REPEATS = (4, 8, 4)
 
@@ -38,35 +37,26 @@ def shuffle_net(
     return stages, info
 
 
+# Width -> channels of stages 2, 3, 4, and of the 1x1 convolution in the classifier (Table 5).
+CHANNELS = {
+    0.5: ((48, 96, 192), 1024),
+    1.0: ((116, 232, 464), 1024),
+    1.5: ((176, 352, 704), 1024),
+    2.0: ((244, 488, 976), 2048),
+}
+
+
 class ShuffleNetV2(Backbone):
     """Stages 1 to 4; the 1x1 convolution after them belongs to the classifier."""
 
-    def __init__(
-        self, channels: Sequence[int], *, classifier_channels: int = 1024, out_strides: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, width: float = 1.0, *, out_strides: Sequence[int] | None = None) -> None:
+        if width not in CHANNELS:
+            raise ValueError(f"width is {width}; ShuffleNetV2 is published at {', '.join(map(str, CHANNELS))}")
+        channels, self._classifier_channels = CHANNELS[width]
         stages, info = shuffle_net(channels, kernel_size=3, stem_channels=24)
-        super().__init__(stages, info, out_strides=out_strides, classifier_channels=classifier_channels)
+        super().__init__(stages, info, out_strides=out_strides)
 
-
-@BACKBONES.register_module()
-def shufflenet_v2_x0_5(*, out_strides: Sequence[int] | None = None) -> ShuffleNetV2:
-    """ShuffleNetV2 0.5x."""
-    return ShuffleNetV2((48, 96, 192), out_strides=out_strides)
-
-
-@BACKBONES.register_module()
-def shufflenet_v2_x1_0(*, out_strides: Sequence[int] | None = None) -> ShuffleNetV2:
-    """ShuffleNetV2 1.0x."""
-    return ShuffleNetV2((116, 232, 464), out_strides=out_strides)
-
-
-@BACKBONES.register_module()
-def shufflenet_v2_x1_5(*, out_strides: Sequence[int] | None = None) -> ShuffleNetV2:
-    """ShuffleNetV2 1.5x."""
-    return ShuffleNetV2((176, 352, 704), out_strides=out_strides)
-
-
-@BACKBONES.register_module()
-def shufflenet_v2_x2_0(*, out_strides: Sequence[int] | None = None) -> ShuffleNetV2:
-    """ShuffleNetV2 2.0x, whose classifier is twice as wide."""
-    return ShuffleNetV2((244, 488, 976), classifier_channels=2048, out_strides=out_strides)
+    def classifier_head(self, num_classes: int) -> nn.Module:
+        """A 1x1 convolution with norm and ReLU, then average and linear layer."""
+        last = conv_norm_act(self.feature_info[-1].channels, self._classifier_channels, 1)
+        return nn.Sequential(last, *pooled_linear(self._classifier_channels, num_classes))

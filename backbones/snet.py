@@ -12,38 +12,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .base import Backbone
-from .registry import BACKBONES
 from .shufflenet_v2 import shuffle_net
+
+# Million multiply-adds in the name -> stem, stages 2 to 4, and Conv5 where there is one (Table 1).
+CHANNELS: dict[int, tuple[int, tuple[int, int, int], int | None]] = {
+    49: (24, (60, 120, 240), 512),
+    146: (24, (132, 264, 528), None),
+    535: (48, (248, 496, 992), None),
+}
 
 
 class SNet(Backbone):
     """A stem at strides 2 and 4, three stages at 8, 16, 32, and for SNet49 a 1x1 convolution (Conv5) at 32."""
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        *,
-        stem_channels: int = 24,
-        last_channels: int | None = None,
-        out_strides: Sequence[int] | None = None,
-    ) -> None:
-        stages, info = shuffle_net(channels, kernel_size=5, stem_channels=stem_channels, last_channels=last_channels)
+    def __init__(self, size: int = 49, *, out_strides: Sequence[int] | None = None) -> None:
+        if size not in CHANNELS:
+            raise ValueError(f"size is {size}; SNet is published as {', '.join(map(str, CHANNELS))}")
+        stem, channels, last = CHANNELS[size]
+        stages, info = shuffle_net(channels, kernel_size=5, stem_channels=stem, last_channels=last)
         super().__init__(stages, info, out_strides=out_strides)
-
-
-@BACKBONES.register_module()
-def snet49(*, out_strides: Sequence[int] | None = None) -> SNet:
-    """SNet49: the smallest."""
-    return SNet((60, 120, 240), last_channels=512, out_strides=out_strides)
-
-
-@BACKBONES.register_module()
-def snet146(*, out_strides: Sequence[int] | None = None) -> SNet:
-    """SNet146: the middle one."""
-    return SNet((132, 264, 528), out_strides=out_strides)
-
-
-@BACKBONES.register_module()
-def snet535(*, out_strides: Sequence[int] | None = None) -> SNet:
-    """SNet535: the large one, with a stem of 48 channels."""
-    return SNet((248, 496, 992), stem_channels=48, out_strides=out_strides)

@@ -5,9 +5,11 @@ Nothing is unpickled: a torch file is read with `weights_only=True`, which refus
 
 from __future__ import annotations
 
+import logging
 import pickle
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +22,14 @@ from torch import Tensor, nn
 from .base import Backbone
 from .checkpoints import convert_published
 from .files import write_atomically
+from .recognition import recognize
+
+_LOGGER = logging.getLogger("backbones")
+_NAMES_SHOWN = 4
 
 
 class LoadReport(NamedTuple):
-    """loaded: how many tensors went in; unused: names in the file that the module has no place for."""
+    """loaded: how many tensors went in; unused: the file's names of those that the module has no place for."""
 
     loaded: int
     unused: tuple[str, ...]
@@ -45,13 +51,20 @@ def save_weights(
         tensors[name] = stored.contiguous().cpu()
     words = dict(metadata or {})
     if isinstance(module, Backbone):
-        words |= {"input_mean": _in_words(module.input_mean), "input_std": _in_words(module.input_std)}
+        words |= normalisation_words(module)
     content = save(tensors, metadata=words)
     write_atomically(Path(path), content)
 
 
-def _in_words(numbers: Sequence[float]) -> str:
-    return " ".join(map(repr, numbers))
+def normalisation_words(backbone: Backbone) -> dict[str, str]:
+    """The input normalisation that a backbone's weights expect, as metadata of a file."""
+    return {f"input_{part}": " ".join(map(repr, getattr(backbone, f"input_{part}"))) for part in ("mean", "std")}
+
+
+def read_normalisation(metadata: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
+    """The inverse: the numbers by attribute; {} where the file says nothing."""
+    names = [name for name in ("input_mean", "input_std") if name in metadata]
+    return {name: tuple(float(part) for part in metadata[name].split()) for name in names}
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -75,7 +88,8 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch file of bare tensors, on the CPU.
 
-    Raises FileNotFoundError, or ValueError for a damaged file, one that is neither, or one that would run code.
+    The "module." that `nn.DataParallel` puts before all names is taken off. Raises FileNotFoundError, or ValueError for
+    a damaged file, one that is neither, or one that would run code.
     """
     path = Path(path)
     if _is_safetensors(path):
@@ -95,64 +109,124 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no readable weights file: {reason}") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} is a torch file, but not a dictionary of tensors")
+    if content and all(name.startswith("module.") for name in content):
+        return {name.removeprefix("module."): value for name, value in content.items()}
     return content
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> LoadReport:
-    """Copy `state` into the module; every tensor of the module must be there with its shape.
-
-    Raises ValueError that names `source` and the first name that is missing or differs; the module is then unchanged.
-    """
-    own = module.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    if missing:
-        lacking = f"it lacks {len(missing)} of {len(own)} tensors, first {missing[0]}"
-        raise ValueError(f"{source} does not fit {type(module).__name__}: {lacking}")
-    for name, tensor in own.items():
-        if name in state and state[name].shape != tensor.shape:
-            came, expected = tuple(state[name].shape), tuple(tensor.shape)
-            raise ValueError(
-                f"{source} does not fit {type(module).__name__}: {name} has shape {came}, expected {expected}"
-            )
-        if name in state and tensor.is_floating_point():
-            kind = state[name].dtype
-            if not kind.is_floating_point or not torch.isfinite(state[name]).all():
-                raise ValueError(f"{source}: {name} ({kind}) does not hold finite numbers with a fraction")
-    fitting = {name: state[name] for name in own if name in state}
-    module.load_state_dict(fitting, strict=False)
-    return LoadReport(len(fitting), tuple(name for name in state if name not in own))
-
-
-def load_weights(module: nn.Module, path: str | PathLike[str]) -> LoadReport:
+def load_weights(module: nn.Module, path: str | PathLike[str], *, name: str | None = None) -> LoadReport:
     """Load a file into the module; a published checkpoint is converted on the way (`backbones.checkpoints`).
 
-    A backbone takes over the input normalisation that the published weights expect. Raises ValueError where the file
-    does not fit, with the first name that differs.
+    A backbone takes its part out of the file of a detector or classifier, and the input normalisation that the weights
+    expect. name: under which the user asked for the module; messages then say it, and what was not used goes to the log
+    "backbones" as a warning. Raises ValueError where the file does not fit, with the first name that differs or the net
+    whose weights it holds; the module is then unchanged.
     """
     state = read_state_dict(path)
+    content = _content_for(module, state, path)
+    misfit = _misfit(module, content)
+    if misfit is not None:
+        raise ValueError(_explain(f"{path}", misfit, content, name, type(module).__name__))
+    _check_numbers(module, content, f"{path}")
+    own = module.state_dict()
+    fitting = {own_name: value for own_name, value in content.tensors.items() if own_name in own}
+    module.load_state_dict(fitting, strict=False)
+    used = {content.names[own_name] for own_name in fitting}
     if isinstance(module, Backbone):
-        return _load_backbone(module, state, path)
-    return load_state(module, state, str(path))
+        for attribute, numbers in content.normalisation.items():
+            setattr(module, attribute, numbers)
+        used.update(("mean", "std"))  # a detector's buffers
+    report = LoadReport(len(fitting), tuple(stored for stored in state if stored not in used))
+    if name is not None:
+        _say_unused(path, report)
+    return report
 
 
-def _load_backbone(backbone: Backbone, state: Mapping[str, Tensor], path: str | PathLike[str]) -> LoadReport:
-    """A backbone's own file, a published one, or the backbone in a detector's or classifier's file."""
+class _Content(NamedTuple):
+    """What a file holds for one module: tensors under the module's names; its names -> the file's; the publisher, ""
+    for our own files; a backbone's `input_mean` and `input_std` where the file says them.
+    """
+
+    tensors: dict[str, Tensor]
+    names: dict[str, str]
+    publisher: str
+    normalisation: dict[str, tuple[float, ...]]
+
+
+def _content_for(module: nn.Module, state: Mapping[str, Tensor], path: str | PathLike[str]) -> _Content:
     try:
         published = convert_published(state)
     except (KeyError, IndexError, RuntimeError) as error:
         raise ValueError(f"{path} looks like a published checkpoint, but is not whole: {error}") from None
-    if published is not None:
-        report = load_state(backbone, published.state, str(path))
-        backbone.input_mean, backbone.input_std = published.input_mean, published.input_std
-        return report
-    inner = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
-    report = load_state(backbone, inner or state, str(path))
-    metadata = read_metadata(path)
-    for name in ("mean", "std"):
-        if name in state:  # a detector's buffers
-            setattr(backbone, f"input_{name}", tuple(state[name].float().flatten().tolist()))
-        elif f"input_{name}" in metadata:
-            setattr(backbone, f"input_{name}", tuple(float(part) for part in metadata[f"input_{name}"].split()))
-    return report
+    if published is None:
+        tensors, names, publisher = dict(state), {name: name for name in state}, ""
+        normalisation = read_normalisation(read_metadata(path))
+        buffers = {f"input_{part}": state[part] for part in ("mean", "std") if part in state}  # a detector's
+        normalisation |= {name: tuple(value.float().flatten().tolist()) for name, value in buffers.items()}
+    else:
+        tensors, names, publisher = published.state, published.names, published.publisher
+        normalisation = {"input_mean": published.input_mean, "input_std": published.input_std}
+    inner = [name for name in tensors if name.startswith("backbone.")]
+    if isinstance(module, Backbone) and inner:
+        tensors = {name.removeprefix("backbone."): tensors[name] for name in inner}
+        names = {name.removeprefix("backbone."): names[name] for name in inner}
+    return _Content(tensors, names, publisher, normalisation)
+
+
+def _misfit(module: nn.Module, content: _Content) -> str | None:
+    """The first thing that speaks against the file: a tensor that is missing, has another shape or has no place in a
+    stage or head that the module does have. None if it fits.
+    """
+    own, tensors = module.state_dict(), content.tensors
+    missing = [name for name in own if name not in tensors and not _is_counter(name)]
+    if missing:
+        return f"it lacks {len(missing)} of {len(own)} tensors, first {missing[0]}"
+    for name, tensor in own.items():
+        if name in tensors and tensors[name].shape != tensor.shape:
+            came, expected = tuple(tensors[name].shape), tuple(tensor.shape)
+            return f"{content.names[name]} has shape {came}, expected {expected}"
+    places = {_place(name) for name in own} - {None}
+    strange = [name for name in tensors if name not in own and _place(name) in places and not _is_counter(name)]
+    return f"it holds {content.names[strange[0]]}, which has no place in the net" if strange else None
+
+
+def _is_counter(name: str) -> bool:
+    """Batches that a norm has seen: older files lack it, and no net needs it."""
+    return name.endswith("num_batches_tracked")
+
+
+def _place(name: str) -> str | None:
+    """The stage or classifier's head that a tensor is in."""
+    match = re.match(r"(backbone\.)?stages\.\d+\.|head\.", name)
+    return match and match[0]
+
+
+def _explain(source: str, misfit: str, content: _Content, name: str | None, kind: str) -> str:
+    """One line for a file that does not fit, with the net that it is of where that can be seen."""
+    holder = recognize(content.tensors)
+    by = f" ({content.publisher})" if content.publisher else ""
+    if name is not None and holder not in (None, name):
+        return f"{source} holds {holder}'s weights{by}, not {name}'s"
+    looks = f"; it holds {holder}'s weights" if holder is not None and name is None else ""
+    return f"{source}{by} does not fit {name or kind}: {misfit}{looks}"
+
+
+def _check_numbers(module: nn.Module, content: _Content, source: str) -> None:
+    for name, tensor in module.state_dict().items():
+        value = content.tensors.get(name)
+        if value is None or not tensor.is_floating_point():
+            continue
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            stored = content.names[name]
+            raise ValueError(f"{source}: {stored} ({value.dtype}) does not hold finite numbers with a fraction")
+
+
+def _say_unused(path: str | PathLike[str], report: LoadReport) -> None:
+    count, shown = len(report.unused), report.unused[:_NAMES_SHOWN]
+    if count:
+        rest = f" and {count - len(shown)} more" if count > len(shown) else ""
+        total, names = report.loaded + count, ", ".join(shown)
+        _LOGGER.warning("%s: %d of %d tensors were not used: %s%s", path, count, total, names, rest)

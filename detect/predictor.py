@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from backbones.fusion import fused_copy
+from pictures.images import resize_image
 
 from .boxes import clip_boxes
-from .formats.images import resize_image
 from .nms import select_detections
 from .results import Detections, RawDetections
 from .two_stage import checked_input_size

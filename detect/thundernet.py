@@ -15,7 +15,7 @@ from os import PathLike
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones import Backbone, create_backbone
+from backbones import Backbone, reach_strides
 from backbones.base import FeatureInfo
 
 from .ps_roi_align import PSRoIAlign
@@ -83,7 +83,9 @@ def thundernet(
     box_loss: str = "smooth_l1",
     roi_align: str = "operator",
 ) -> TwoStageDetector:
-    """ThunderNet on any backbone that has maps at strides 16 and 32; the defaults are the paper's where it says.
+    """ThunderNet on any backbone; the defaults are the paper's where it says.
+
+    A backbone that ends at stride 16 is extended to 32 (`backbones.reach_strides`).
 
     input_size: (height, width) the net is meant for; any multiple of 16 works. bins, thin_channels: the thin map has
     thin_channels * bins^2 = 245 channels. sampling "ohem" or "random": see `detect.sampling`. Raises ValueError for an
@@ -105,7 +107,7 @@ def thundernet(
         raise ValueError(
             f"rpn_negative_iou {rpn_negative_iou}, rpn_positive_iou {rpn_positive_iou}: expected 0..1, rising"
         )
-    backbone = _finished_backbone(backbone, backbone_weights)
+    backbone = reach_strides(backbone, (16, 32), weights=backbone_weights)
     height, width = checked_input_size(input_size)
     thin = thin_channels * bins * bins
     rpn = RegionProposalNetwork(
@@ -131,19 +133,6 @@ def thundernet(
         sampling=ProposalSampling(sampling, train_proposals, train_before_nms, samples, positive_fraction),
         box_loss=box_loss,
     )
-
-
-def _finished_backbone(backbone: str | Backbone, weights: str | PathLike[str] | None) -> Backbone:
-    """The backbone itself, or the one of that name; ValueError where its maps are not those that CEM reads."""
-    if isinstance(backbone, str):
-        backbone = create_backbone(backbone, out_strides=(16, 32), weights=weights)
-    elif weights is not None:
-        raise ValueError("backbone_weights came with a finished backbone, which has its own")
-    if [info.stride for info in backbone.feature_info] != [16, 32]:
-        raise ValueError(
-            f"ThunderNet needs maps at strides 16 and 32; the backbone gives {list(backbone.feature_info)}"
-        )
-    return backbone
 
 
 def _check_counts(**counts: int) -> None:

@@ -7,12 +7,13 @@ Deviations: 1,000 anchors go into the suppression at test, where ThunderNet's re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from backbones import Backbone
+from backbones.evaluation import in_evaluation
+from backbones.task_net import TaskNet
 
 from .boxes import areas, clip_boxes, decode_boxes
 from .losses import BOX_LOSSES, HEAD_DEVIATIONS, head_losses, rpn_losses
@@ -36,16 +37,11 @@ def checked_input_size(size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-class TwoStageDetector(nn.Module):
+class TwoStageDetector(TaskNet):
     """backbone -> neck -> RPN -> refine -> PSRoIAlign -> head.
 
     neck: list of feature maps -> one map; refine: (that map, the RPN's shared map) -> the thin map; both plain modules.
-    name, options (what the builder was told), class_names and input_size (height, width) go along in a weights file.
-    Pictures come as RGB 0..255; mean and deviation are buffers, so nobody can normalise differently.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -67,27 +63,21 @@ class TwoStageDetector(nn.Module):
         sampling: ProposalSampling | None = None,
         box_loss: str = "smooth_l1",
     ) -> None:
-        super().__init__()
+        super().__init__(backbone, num_classes=num_classes, name=name, input_size=input_size)
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"box_loss {box_loss!r}: it is one of {', '.join(BOX_LOSSES)}")
-        self.backbone, self.neck, self.rpn, self.refine, self.head = backbone, neck, rpn, refine, head
-        self.name, self.num_classes, self.input_size = name, num_classes, input_size
-        self.options: dict[str, Any] = {}
-        self.class_names: tuple[str, ...] = tuple(f"class {index}" for index in range(num_classes))
+        self.neck, self.rpn, self.refine, self.head = neck, rpn, refine, head
         self.test_proposals, self.test_before_nms = test_proposals, test_before_nms
         self.rpn_samples, self.rpn_positive_fraction = rpn_samples, rpn_positive_fraction
         self.rpn_positive_iou, self.rpn_negative_iou = rpn_positive_iou, rpn_negative_iou
         self.sampling = sampling or ProposalSampling()
         self.box_loss = box_loss
-        self.register_buffer("mean", torch.tensor(backbone.input_mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(backbone.input_std).view(1, 3, 1, 1))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """images [N, 3, H, W] uint8 or float, RGB 0..255 -> the backbone's input. ValueError for another shape."""
-        if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
-            raise ValueError(f"images have shape {list(images.shape)}; expected [N, 3, H, W], no side 0")
+        """As in `TaskNet`; ValueError also for sides that are no multiples of 16."""
+        normalized = super().normalize(images)
         checked_input_size(images.shape[2:])
-        return (images.to(self.mean.dtype) - self.mean) / self.std
+        return normalized
 
     def forward(self, images: Tensor) -> RawDetections:
         """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 16 -> R proposals each."""
@@ -173,12 +163,8 @@ class TwoStageDetector(nn.Module):
         suppression: str = "soft",
     ) -> list[Detections]:
         """The objects in each picture, in input pixels, best first; always as in evaluation mode."""
-        modes = [(module, module.training) for module in self.modules()]  # parts may be frozen on purpose
-        try:
-            raw = self.eval()(images)
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with in_evaluation(self):
+            raw = self(images)
         return select_detections(
             raw,
             score_threshold=score_threshold,

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .table import format_table
+from .table import format_markdown, format_table
 
 if TYPE_CHECKING:
     from torch import nn
 
-BACKBONE_SIZE = (224, 224)  # (height, width), the size at which classifiers are compared
+Format = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[backbones|detectors]."""
+    """[backbones|detectors] [--markdown]."""
     parser.add_argument("kind", metavar="KIND", nargs="?", help="backbones or detectors (all)")
+    parser.add_argument("--markdown", action="store_true", help="tables for a page of documentation")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,24 +30,39 @@ def run(args: argparse.Namespace) -> int:
 
         raise UsageError(f"there is no list of {args.kind!r}{nearest(args.kind, LISTS)}: expected {' or '.join(LISTS)}")
     chosen = [args.kind] if args.kind else list(LISTS)
-    print("\n\n".join(LISTS[kind]() for kind in chosen))
+    table = format_markdown if args.markdown else format_table
+    print("\n\n".join(LISTS[kind](table) for kind in chosen))
     return 0
 
 
-def describe_backbones() -> str:
-    """Every backbone with its maps and costs, without a classifier."""
-    from backbones import create_backbone, list_backbones
+def backbone_table() -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of every backbone: the catalogue's figures."""
+    from backbones import CATALOGUE
 
-    rows = []
-    for name in list_backbones():
-        backbone = create_backbone(name)
-        maps = ", ".join(f"{info.stride}:{info.channels}" for info in backbone.feature_info)
-        rows.append([name, *_cost(backbone, BACKBONE_SIZE), maps])
-    heads = ["backbone", "parameters", "multiply-adds", "strides:channels"]
-    return f"{format_table(heads, rows)}\nmultiply-adds at {_size(BACKBONE_SIZE)}, parameters without a classifier"
+    heads = ["backbone", "parameters", "multiply-adds", "top-1 %", "source"]
+    rows = [
+        [
+            row.name,
+            f"{row.parameters:,}",
+            f"{row.multiply_adds:.2f} M",
+            "-" if row.top1 is None else f"{row.top1:.1f}",
+            row.source,
+        ]
+        for row in CATALOGUE.values()
+    ]
+    return heads, rows
 
 
-def describe_detectors() -> str:
+def describe_backbones(table: Format) -> str:
+    """Every backbone with its counts and its paper's accuracy."""
+    note = (
+        "Counts with the classifier for 1000 classes, multiply-adds at 224 x 224; "
+        "top-1 accuracy on ImageNet as the source gives it."
+    )
+    return f"{table(*backbone_table())}\n\n{note}"
+
+
+def describe_detectors(table: Format) -> str:
     """Every detector with its costs, and the shipped weights."""
     from detect import create_detector, list_detectors, shipped_weights
     from detect.registry import DEFAULT_CLASSES
@@ -55,13 +71,13 @@ def describe_detectors() -> str:
     for name in list_detectors():
         detector = create_detector(name)
         rows.append([name, *_cost(detector, detector.input_size), _size(detector.input_size)])
-    table = format_table(["detector", "parameters", "multiply-adds", "input"], rows)
+    costs = table(["detector", "parameters", "multiply-adds", "input"], rows)
     weights = [_describe_weights(stem, path) for stem, path in shipped_weights().items()]
     if weights:
-        files = format_table(["shipped weights", "MB", "input", "classes"], weights)
+        files = table(["shipped weights", "MB", "input", "classes"], weights)
     else:
         files = "no weights come with this package"
-    return f"{table}\nmultiply-adds of one picture, with {DEFAULT_CLASSES} classes\n\n{files}"
+    return f"{costs}\n\nMultiply-adds of one picture, with {DEFAULT_CLASSES} classes.\n\n{files}"
 
 
 def _describe_weights(stem: str, path: Path) -> list[str]:
@@ -87,4 +103,4 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-LISTS: dict[str, Callable[[], str]] = {"backbones": describe_backbones, "detectors": describe_detectors}
+LISTS: dict[str, Callable[[Format], str]] = {"backbones": describe_backbones, "detectors": describe_detectors}

@@ -1,4 +1,4 @@
-"""Plain text tables for the screen."""
+"""Tables of text, for the screen and for a page."""
 
 from collections.abc import Sequence
 
@@ -14,3 +14,9 @@ def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in (heads, *rows)
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def format_markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same as a Markdown table."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))

@@ -1,6 +1,16 @@
 """The blocks that backbones and heads are made of."""
 
-from .conv import conv_norm_act, depthwise_norm
-from .shuffle import ShuffleUnit, interleave, shuffle_stage
+from .conv import ConvFactory, conv_norm_act, depthwise_norm
+from .head import pooled_linear
+from .shuffle import ShuffleUnit, channel_shuffle, interleave, shuffle_stage
 
-__all__ = ["ShuffleUnit", "conv_norm_act", "depthwise_norm", "interleave", "shuffle_stage"]
+__all__ = [
+    "ConvFactory",
+    "ShuffleUnit",
+    "channel_shuffle",
+    "conv_norm_act",
+    "depthwise_norm",
+    "interleave",
+    "pooled_linear",
+    "shuffle_stage",
+]

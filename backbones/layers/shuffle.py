@@ -1,4 +1,4 @@
-"""The unit of ShuffleNetV2, which SNet shares.
+"""The channel shuffle, and the unit of ShuffleNetV2, which SNet shares.
 
 Reference: Ma et al., ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, ECCV 2018,
 arXiv:1807.11164, section 3.2 and Figure 3 (c, d).
@@ -17,6 +17,11 @@ from .conv import conv_norm_act, depthwise_norm
 def interleave(first: Tensor, second: Tensor) -> Tensor:
     """Two maps [N, C, H, W] -> [N, 2 C, H, W], channel by channel: a channel shuffle with two groups, in one copy."""
     return torch.stack((first, second), dim=2).flatten(1, 2)
+
+
+def channel_shuffle(features: Tensor, groups: int) -> Tensor:
+    """[N, C, H, W] -> the same, the first channel of each group, then the second of each: C a multiple of `groups`."""
+    return features if groups == 1 else features.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class ShuffleUnit(nn.Module):

@@ -4,11 +4,13 @@ The reference below splits even and odd channels on entry and appends on exit, r
 tensors as they are: nothing of the conversion is in it.
 """
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from backbones import create_backbone
+from backbones import create_backbone, create_classifier
 from backbones.checkpoints import convert_shuffle_trunk
 
 WIDTHS = {"stage2": (24, 24, 4), "stage3": (48, 48, 8), "stage4": (96, 96, 4)}  # channels in, half of those out, units
@@ -70,35 +72,56 @@ def plain_trunk(state, pictures_bgr):
     return maps
 
 
-def assert_same_features(path):
-    """Through the public road: our features from RGB, theirs from the same picture in BGR."""
+def random_pictures():
+    return torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
+
+
+def assert_same_features(path, pictures):
+    """Through the public road: our features from uint8 RGB pictures [N, 3, H, W], theirs from the same in BGR."""
     state = torch.load(path, weights_only=True, map_location="cpu")
     backbone = create_backbone("shufflenet_v2_x0_5", out_strides=(8, 16, 32), weights=path).eval()
     assert (backbone.input_mean, backbone.input_std) == ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
     orders = convert_shuffle_trunk(state).channel_orders
-    pictures = torch.randint(0, 256, (2, 3, 96, 64)).float()
+    mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (backbone.input_mean, backbone.input_std))
     with torch.inference_mode():
-        ours, theirs = backbone(pictures / 255), plain_trunk(state, pictures.flip(1))
+        ours, theirs = backbone((pictures - mean) / std), plain_trunk(state, pictures.flip(1))
     for feature, (stage, expected) in zip(ours, theirs.items(), strict=True):
         assert sorted(orders[stage].tolist()) == list(range(expected.shape[1]))
         assert expected.std() > 1e-3  # a dead map would agree with anything
-        torch.testing.assert_close(feature, expected[:, orders[stage]], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(feature, expected[:, orders[stage]], rtol=0, atol=1e-4)
 
 
 def test_a_trunk_of_random_weights_gives_the_same_features(tmp_path):
     torch.manual_seed(0)
     torch.save(random_trunk(), tmp_path / "trunk.pth")
-    assert_same_features(tmp_path / "trunk.pth")
+    assert_same_features(tmp_path / "trunk.pth", random_pictures())
 
 
-def test_the_real_trunk_gives_the_same_features(data_dir):
-    assert_same_features(data_dir / "weights" / "shufflenetv2_x0_5_trunk.pth")
+def test_the_real_trunk_gives_the_same_features_of_a_real_picture(data_dir):
+    trunk = data_dir / "weights" / "shufflenetv2_x0_5_trunk.pth"
+    file = min((data_dir / "coco_mini").rglob("*.jpg"))
+    with Image.open(file) as picture:
+        pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]
+    assert_same_features(trunk, pixels)
+    assert_same_features(trunk, random_pictures())
+
+
+def test_all_of_the_real_trunk_is_used(data_dir, caplog):
+    create_backbone("shufflenet_v2_x0_5", weights=data_dir / "weights" / "shufflenetv2_x0_5_trunk.pth")
+    assert caplog.records == []
 
 
 def test_the_trunk_of_another_net_is_refused(tmp_path):
     torch.save(random_trunk(), tmp_path / "trunk.pth")
-    with pytest.raises(ValueError, match="does not fit ShuffleNetV2"):
+    words = r"trunk\.pth holds shufflenet_v2_x0_5's weights \(FastestDet\), not shufflenet_v2_x1_0's"
+    with pytest.raises(ValueError, match=words):
         create_backbone("shufflenet_v2_x1_0", weights=tmp_path / "trunk.pth")
+
+
+def test_a_classifier_cannot_live_on_a_trunk_alone(tmp_path):
+    torch.save(random_trunk(), tmp_path / "trunk.pth")
+    with pytest.raises(ValueError, match=r"lacks 7 of 338 tensors, first head\.0\.0\.weight"):
+        create_classifier("shufflenet_v2_x0_5", weights=tmp_path / "trunk.pth")
 
 
 def test_a_trunk_with_a_hole_is_refused(tmp_path):

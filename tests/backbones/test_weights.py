@@ -110,6 +110,19 @@ def test_a_file_that_is_no_weights_file(tmp_path, content, suffix):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [{1: torch.zeros(2)}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(2)])
+def test_a_torch_file_of_something_else(tmp_path, content):
+    torch.save(content, tmp_path / "else.pth")
+    with pytest.raises(ValueError, match=r"else\.pth is a torch file, but not a dictionary of tensors"):
+        create_backbone("snet49", weights=tmp_path / "else.pth")
+
+
+def test_a_file_of_no_tensors_at_all(tmp_path):
+    torch.save({}, tmp_path / "nothing.pth")
+    with pytest.raises(ValueError, match=r"nothing\.pth does not fit snet49: it lacks \d+ of \d+ tensors"):
+        create_backbone("snet49", weights=tmp_path / "nothing.pth")
+
+
 def test_a_truncated_file(saved):
     _, path = saved
     path.write_bytes(path.read_bytes()[:-100])

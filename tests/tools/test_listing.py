@@ -24,7 +24,7 @@ def test_detectors(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(row(shown, name)) == 7
     assert row(shown, "thundernet_snet49")[1:] == ["1,154,199", "263.46", "M", "320", "x", "320"]
     assert row(shown, "thundernet_snet535")[1:3] == ["4,661,115", "1299.26"]
-    assert "strides:channels" not in shown
+    assert "top-1" not in shown
 
 
 def test_backbones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,8 +32,16 @@ def test_backbones(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for name in list_backbones():
         row(shown, name)
-    assert row(shown, "snet49") == ["snet49", "362,548", "50.69", "M", "2:24,", "4:24,", "8:60,", "16:120,", "32:512"]
+    snet49 = ["snet49", "875,548", "51.21", "M", "60.3", "arXiv:1903.11752", "Table", "5"]
+    assert row(shown, "snet49") == snet49
+    assert row(shown, "snet535")[4] == "-"
     assert "thundernet" not in shown
+
+
+def test_the_documented_table_is_the_printed_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "backbones", "--markdown"]) == 0
+    page = Path(__file__).resolve().parents[2] / "docs" / "backbones.md"
+    assert capsys.readouterr().out in page.read_text(encoding="utf-8")
 
 
 def test_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
