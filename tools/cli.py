@@ -28,12 +28,12 @@ VERBS = {
     "list": Verb("listing", "show the names of the nets that can be built", "swiftsight list detectors"),
     "train": Verb(
         "train",
-        "train a detector as a config says",
+        "train a net as a config says",
         "swiftsight train configs/detect/thundernet_snet49_person.yaml --set optimizer.lr=0.01",
     ),
     "eval": Verb(
         "evaluate",
-        "score weights, or anybody's results file, with COCO's figures",
+        "score weights on a config's data, or anybody's results file by COCO's figures",
         "swiftsight eval --predictions results.json --annotations instances.json",
     ),
     "demo": Verb(
@@ -42,6 +42,11 @@ VERBS = {
         "swiftsight demo --source sample --output demo_output",
     ),
     "bench": Verb("benchmark", "measure what a net costs, part by part", "swiftsight bench thundernet_snet49"),
+    "weights": Verb(
+        "weights_verb",
+        "show which ImageNet weights are published for our backbones, or fetch some into the cache",
+        "swiftsight weights fetch shufflenet_v2_x0_5",
+    ),
 }
 
 _SYSTEM_LIBRARIES = "libgl1, libglib2.0-0 and libxcb1"

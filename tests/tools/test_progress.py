@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from functools import partial
 
 import pytest
 from swiftsight_tools import progress, table
@@ -36,6 +38,17 @@ def test_progress_on_a_screen_stays_in_one_line(monkeypatch: pytest.MonkeyPatch)
     list(progress.show_progress(range(3), 3, "pieces", stream=stream))
     assert stream.getvalue().count("\n") == 1
     assert "1 of 3 pieces, 2 s left" in stream.getvalue()
+
+
+def test_progress_in_parts_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a piece a step of 20 s: after the first, 1.5 pieces are left, which take a minute."""
+    monkeypatch.setattr(progress.time, "monotonic", partial(next, iter(range(0, 1000, 20))))
+    stream = io.StringIO()
+    list(progress.show_progress("abcd", 2.0, "MiB", amount=lambda _: 0.5, stream=stream))
+    assert stream.getvalue().splitlines()[0] == "0.5 of 2.0 MiB, 1 min 00 s left"
+    stream = io.StringIO()
+    list(progress.show_progress("abcd", math.inf, "MiB", amount=lambda _: 0.5, stream=stream))
+    assert stream.getvalue().splitlines()[0] == "0.5 MiB"
 
 
 def test_table_by_hand() -> None:
