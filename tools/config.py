@@ -1,165 +1,35 @@
 """The config of a training: one YAML file, perhaps a base, perhaps `--set key=value`; every key and type is checked.
 
 Nothing in a config is ever run: `yaml.safe_load`'s types only, a base that is YAML too, no Python file. Paths may hold
-`${NAME}` for an environment variable; a relative path starts at the folder of the file that says it.
+`${NAME}` for an environment variable; a relative path starts at the folder of the file that says it. The key `task`
+says what kind of net it is for, and with that which keys there are.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
 
 from backbones.registry import nearest
 
+from .classification_config import ClassificationConfig
+from .detection_config import DetectionConfig
 from .errors import UsageError
-from .schema import FileText, Limits, build
+from .schema import FileText, build
+from .segmentation_config import SegmentationConfig
+from .training_config import TrainingConfig
 
-Count = Annotated[int, Limits(least=1)]
-WholeNumber = Annotated[int, Limits(least=0)]
-Positive = Annotated[float, Limits(above=0)]
-NotNegative = Annotated[float, Limits(least=0)]
-Part = Annotated[float, Limits(least=0, most=1)]
-Side = Annotated[int, Limits(least=32)]
-Size = tuple[Side, Side]  # (height, width)
-Figure = Literal["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
-
-
-@dataclass(frozen=True)
-class PartConfig:
-    """Pictures and what is known of them. file_names: a text file, a name a line, that chooses some of the pictures."""
-
-    annotations: Path
-    images: Path
-    file_names: Path | None = None
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """train: to learn from; val: to choose checkpoints by; test: scored once at the end, never in training.
-
-    class_names: in the order of the net's classes; null takes all of the train file's categories.
-    """
-
-    train: PartConfig
-    val: PartConfig
-    test: PartConfig | None = None
-    class_names: tuple[str, ...] | None = None
-    cache: bool = False
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """Norms and biases get no weight decay. momentum: SGD only; AdamW keeps its usual betas."""
-
-    lr: Positive
-    kind: Literal["sgd", "adamw"] = "sgd"
-    momentum: Part = 0.9
-    weight_decay: NotNegative = 0.0
-    backbone_lr_factor: NotNegative = 1.0
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """Linear warm-up, then steps (times `gamma` at each of `milestones`, in epochs) or a cosine to `final_factor`."""
-
-    kind: Literal["cosine", "step"] = "cosine"
-    warmup_iters: WholeNumber = 0
-    warmup_factor: Part = 0.01
-    final_factor: Part | None = None
-    milestones: tuple[Positive, ...] | None = None
-    gamma: Positive | None = None
-
-    def __post_init__(self) -> None:
-        unread = {"cosine": ("milestones", "gamma"), "step": ("final_factor",)}[self.kind]
-        for name in unread:
-            if getattr(self, name) is not None:
-                raise ValueError(f"schedule.{name} is set, but a {self.kind} schedule does not read it")
-        if self.kind == "step" and not self.milestones:
-            raise ValueError("schedule.milestones is missing; expected the epochs at which the learning rate falls")
-
-
-@dataclass(frozen=True)
-class EmaConfig:
-    """averaged = (1 - m) * averaged + m * weights, m = max(momentum, gamma / (gamma + step)).
-
-    With gamma the average looks back over about step / gamma steps, until momentum is the larger one.
-    """
-
-    momentum: Annotated[float, Limits(above=0, most=0.5)] = 0.0005
-    gamma: Count | None = 10
-
-
-@dataclass(frozen=True)
-class EarlyStopConfig:
-    """Stop after `patience` validations in a row that did not gain `min_delta`."""
-
-    patience: Count
-    min_delta: NotNegative = 0.0
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """every_iters: also inside an epoch. The newest `keep_last` and the one with the best score are kept."""
-
-    every_epochs: Count = 1
-    every_iters: Count | None = None
-    keep_last: Count = 3
-
-
-@dataclass(frozen=True)
-class LateSizesConfig:
-    """Other sizes when `after` epochs are done: small pictures first save time, large ones last gain accuracy."""
-
-    after: Count
-    sizes: tuple[Size, ...]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that `swiftsight train` reads. model: `name` and options of that builder; sizes: (height, width),
-    one is drawn per batch; late_sizes: others for the last epochs; augmentation: arguments of `SSDAugmentation`;
-    threads: null leaves the choice to torch.
-    """
-
-    model: dict[str, Any]
-    data: DataConfig
-    epochs: Count
-    optimizer: OptimizerConfig
-    augmentation: dict[str, Any] = field(default_factory=dict)
-    batch_size: Count = 16
-    sizes: tuple[Size, ...] = ((320, 320),)
-    late_sizes: LateSizesConfig | None = None
-    eval_size: Size = (320, 320)
-    eval_batch_size: Count = 16
-    validate_every: Count = 1
-    monitor: Figure = "AP"
-    schedule: ScheduleConfig = ScheduleConfig()
-    ema: EmaConfig | None = EmaConfig()
-    clip_grad: Positive | None = None
-    early_stop: EarlyStopConfig | None = None
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    seed: WholeNumber = 0
-    precision: Literal["float32", "mixed"] = "float32"
-    channels_last: bool = False
-    workers: WholeNumber = 1
-    threads: Count | None = None
-    log_every: Count = 20
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model.get("name"), str):
-            raise ValueError("model.name is missing; expected the name of a detector (see swiftsight list detectors)")
-        late = self.late_sizes.sizes if self.late_sizes else self.sizes
-        if not self.sizes or not late:
-            raise ValueError("sizes is empty; expected at least one [height, width]")
-        for size in (*self.sizes, *late, self.eval_size):
-            if any(side % 16 for side in size):
-                raise ValueError(f"the size {list(size)} is no multiple of 16; expected [height, width] in steps of 16")
+CONFIGS: dict[str, type[TrainingConfig]] = {
+    "detect": DetectionConfig,
+    "classify": ClassificationConfig,
+    "segment": SegmentationConfig,
+}
+DEFAULT_TASK = "detect"
 
 
 def load_config(name: str | Path, assignments: Sequence[str] = ()) -> TrainingConfig:
@@ -172,8 +42,12 @@ def load_config(name: str | Path, assignments: Sequence[str] = ()) -> TrainingCo
     values = _read_with_base(path)
     for assignment in assignments:
         _assign(values, assignment)
+    task = values.get("task", DEFAULT_TASK)
+    if task not in CONFIGS:
+        near = nearest(str(task), CONFIGS)
+        raise ValueError(f"{path}: task is {task!r}; expected one of {', '.join(CONFIGS)}{near}")
     try:
-        return build(TrainingConfig, values)
+        return build(CONFIGS[task], values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

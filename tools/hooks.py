@@ -74,7 +74,7 @@ class JournalHook(Hook):
         norm = getattr(runner.optim_wrapper, "grad_norm", None)
         if isinstance(norm, float):  # in AmpOptimWrapper it is a name
             values["grad_norm"] = norm
-        rate = float(runner.optim_wrapper.optimizer.param_groups[-1]["lr"])
+        rate = max(float(group["lr"]) for group in runner.optim_wrapper.optimizer.param_groups)
         computed = time.monotonic() - self.begun
         seconds = self.clock.tick()
         extra = {"lr": rate, "seconds": seconds, "waited": max(seconds - computed, 0.0)}

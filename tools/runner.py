@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -22,10 +20,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from detect.metrics import coco_results, evaluate_detections
-from detect.results import Detections, Target
-
 from .sampler import TrainingSampler
+
+Predict = Callable[[Any, Tensor, Any], Any]
 
 
 class NotFiniteError(ValueError):
@@ -37,18 +34,31 @@ class NotFiniteError(ValueError):
 
 
 class Task(BaseModel):
-    """A net with `losses(images, truth)` and `predict(images)`, as mmengine wants it: the only place with a mode."""
+    """A net with `losses(images, truth)` as mmengine wants it: the only place with a mode.
 
-    def __init__(self, net: nn.Module, memory_format: torch.memory_format = torch.contiguous_format) -> None:
+    predict: (net, images, truth) -> its answers, by default those of its own `predict(images)`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        loss_options: Mapping[str, Any] | None = None,
+        predict: Predict | None = None,
+    ) -> None:
         super().__init__()
         self.net = net.to(memory_format=memory_format)
         self.memory_format = memory_format
+        self.loss_options = dict(loss_options or {})
+        self.answer = predict
 
     def forward(self, images: Tensor, truth: Any, mode: str = "predict") -> Any:
         """images [N, 3, H, W]; losses by name for mode "loss", predictions for "predict"."""
         images = images.contiguous(memory_format=self.memory_format)
         net: Any = self.net
-        return net.losses(images, truth) if mode == "loss" else net.predict(images)
+        if mode == "loss":
+            return net.losses(images, truth, **self.loss_options)
+        return net.predict(images) if self.answer is None else self.answer(net, images, truth)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Their sum and all of them; NotFiniteError, before anything was changed, where one is not finite."""
@@ -74,32 +84,6 @@ class ClippingOptimWrapper(OptimWrapper):
         self.grad_norm = clip_grad_norm_(parameters, self.max_norm).item()
         if not math.isfinite(self.grad_norm):
             raise NotFiniteError({"the gradients' norm": self.grad_norm})
-
-
-class DetectionMetric(BaseMetric):
-    """COCO's figures of the detections that `predict` gives, in the pixels of the pictures on disk."""
-
-    def __init__(self, annotations: Path, category_ids: Sequence[int]) -> None:
-        super().__init__(prefix="val")
-        self.annotations = annotations
-        self.category_ids = category_ids
-
-    def process(self, data_batch: tuple[Tensor, list[Target]], data_samples: Sequence[Detections]) -> None:
-        """One entry per picture: mmengine cuts the list at the number of pictures."""
-        images, targets = data_batch
-        height, width = images.shape[-2:]
-        for target, detections in zip(targets, data_samples, strict=True):
-            scaled = detections.scaled(target.original_size[1] / width, target.original_size[0] / height)
-            self.results.append(
-                (int(target.image_id), coco_results(scaled.to("cpu"), int(target.image_id), self.category_ids))
-            )
-
-    def compute_metrics(self, results: list[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
-        """The twelve figures by name, 0..1."""
-        found = [row for _, rows in results for row in rows]
-        pictures = [image_id for image_id, _ in results]
-        scores = evaluate_detections(found, self.annotations, image_ids=pictures, category_ids=self.category_ids)
-        return dict(scores.figures)
 
 
 class TrainingLoop(EpochBasedTrainLoop):

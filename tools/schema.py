@@ -13,7 +13,8 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -43,6 +44,45 @@ class Limits:
             raise ValueError(f"{key} is {value}; expected at most {self.most:g}")
 
 
+@dataclass(frozen=True)
+class ChosenBy:
+    """Which dataclass of a union it is says the key `name`, a Literal in each: `Annotated[A | B, ChosenBy("kind")]`."""
+
+    name: str
+
+    def choose(self, value: Any, kinds: Sequence[Any], key: str) -> Any:
+        """The one of `kinds` that `value` names. ValueError where it names none."""
+        by_word = {get_args(typing.get_type_hints(kind)[self.name])[0]: kind for kind in kinds}
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key} is {_shown(value)}; expected a mapping of keys to values")
+        if self.name not in value:
+            raise ValueError(f"{_join(key, self.name)} is missing; expected one of {', '.join(by_word)}")
+        word = convert(value[self.name], Literal[tuple(by_word)], _join(key, self.name))
+        return by_word[word]
+
+
+@dataclass(frozen=True)
+class OneOrMore:
+    """A list with something in it, or its only entry without the list: `Annotated[tuple[A, ...], OneOrMore()]`."""
+
+
+class SectionError(ValueError):
+    """What a section of a config asks for cannot be; the message names the section."""
+
+
+@contextmanager
+def section(key: str) -> Iterator[None]:
+    """Whatever is refused inside becomes a SectionError that names `key`, once."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        names_it = re.match(rf"(unknown key ')?{re.escape(key)}\b", text)
+        raise SectionError(text if names_it else f"{key}: {text}") from error
+
+
 class FileText(str):
     """Text that was read from a file: a relative path in it starts at that file's folder."""
 
@@ -59,7 +99,11 @@ def build(record: type[Record], values: Any, key: str = "") -> Record:
     for name, field in known.items():
         if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{_join(key, name)} is missing; expected {_expected(hints[name])}")
-    return record(**{name: convert(value, hints[name], _join(key, name)) for name, value in values.items()})
+    converted = {name: convert(value, hints[name], _join(key, name)) for name, value in values.items()}
+    try:
+        return record(**converted)
+    except ValueError as error:  # a record's own check begins with the name of a key in it
+        raise ValueError(_join(key, str(error))) from None
 
 
 def arguments(function: Callable[..., Any], values: Any, key: str) -> dict[str, Any]:
@@ -77,7 +121,7 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     if annotation is Any:
         return _plain(value)
     if origin is Annotated:
-        return _limited(convert(value, parts[0], key), parts[1:], key)
+        return _annotated(value, parts[0], parts[1:], key)
     if origin in (Union, types.UnionType):
         return _first_fitting(value, parts, key, annotation)
     if origin is Literal:
@@ -118,8 +162,9 @@ def _collection(value: Any, origin: Any, parts: tuple[Any, ...], key: str, annot
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise ValueError(f"{key} is {_shown(value)}; expected a mapping of keys to values")
-        # Here the values stay as they were read: who knows their types checks them.
-        return {str(name): part for name, part in value.items()}
+        if parts[1] is Any:  # the values stay as they were read: who knows their types checks them
+            return {str(name): part for name, part in value.items()}
+        return {str(name): convert(part, parts[1], _join(key, str(name))) for name, part in value.items()}
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{key} is {_shown(value)}; expected {_expected(annotation)}")
     if origin is tuple and parts[-1] is not Ellipsis:
@@ -137,6 +182,8 @@ def _first_fitting(value: Any, kinds: Sequence[Any], key: str, annotation: Any) 
     if value is None and type(None) in kinds:
         return None
     choices = [kind for kind in kinds if kind is not type(None)]
+    if str in choices and isinstance(value, str) and re.fullmatch(r"\w+", value):
+        return str(value)  # a word, such as "imagenet" for weights: files are told by a suffix or a folder
     # Where a path may be given as text too, it is still a path: its variables are filled in.
     for kind in sorted(choices, key=_is_path, reverse=True):
         try:
@@ -152,11 +199,19 @@ def _is_path(kind: Any) -> bool:
     return isinstance(made_from, type) and issubclass(made_from, os.PathLike)
 
 
-def _limited(value: Any, extras: Sequence[Any], key: str) -> Any:
+def _annotated(value: Any, kind: Any, extras: Sequence[Any], key: str) -> Any:
     for extra in extras:
-        if isinstance(extra, Limits) and value is not None:
-            extra.check(value, key)
-    return value
+        if isinstance(extra, ChosenBy):
+            kind = extra.choose(value, get_args(kind), key)
+        if isinstance(extra, OneOrMore) and not isinstance(value, (list, tuple)):
+            return (convert(value, get_args(kind)[0], key),)  # its place in a list is not named
+        if isinstance(extra, OneOrMore) and not value:
+            raise ValueError(f"{key} is empty; expected at least one")
+    converted = convert(value, kind, key)
+    for extra in extras:
+        if isinstance(extra, Limits) and converted is not None:
+            extra.check(converted, key)
+    return converted
 
 
 def _path(text: str, key: str) -> Path:
@@ -203,7 +258,8 @@ def _expected(annotation: Any) -> str:
     if origin is Annotated:
         return _expected(parts[0])
     if origin in (Union, types.UnionType):
-        return " or ".join("null" if part is type(None) else _expected(part) for part in parts)
+        words = ("null" if part is type(None) else _expected(part) for part in parts)
+        return " or ".join(dict.fromkeys(words))
     if origin is Literal:
         return "one of " + ", ".join(map(str, parts))
     if origin is tuple and parts[-1] is not Ellipsis:

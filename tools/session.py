@@ -14,11 +14,9 @@ from mmengine.model import ExponentialMovingAverage, MomentumAnnealingEMA
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner, set_random_seed
 
-import detect
-
 from . import assembly
 from .checkpoint import CheckpointFolder, random_states, restore_random_states, save_checkpoint
-from .config import TrainingConfig, as_plain, differences
+from .config import DEFAULT_TASK, as_plain, differences
 from .hooks import (
     BestHook,
     CheckpointHook,
@@ -29,17 +27,20 @@ from .hooks import (
     restore_early_stop,
 )
 from .journal import Screen
-from .runner import ClippingOptimWrapper, DetectionMetric, NotFiniteError, Task, TrainingRunner
+from .runner import ClippingOptimWrapper, NotFiniteError, Task, TrainingRunner
 from .sampler import TrainingSampler
 from .schedule import learning_rate_factor
+from .schema import section
+from .training_config import TrainingConfig
+from .training_task import open_task
 
 _NUMBERS = itertools.count()  # mmengine keeps what belongs to a run under its name, as long as the process lives
 Checkpoint = tuple[Path, dict[str, Any]]
 
-# What a resumed run may change without a word: none of it changes a number.
-_FREE = ("workers", "log_every", "checkpoint", "data.cache", "model.weights", "model.backbone_weights")
+# What a resumed run may change without a word, besides its task's own keys: none of it changes a number.
+_FREE = ("workers", "log_every", "checkpoint")
 # What it may not change: the saved tensors would not fit, or would mean something else.
-_FIXED = ("model", "data.class_names", "optimizer.kind", "ema")
+_FIXED = ("task", "model", "data.class_names", "optimizer.kind", "optimizer.lr_factors", "ema")
 
 
 class TrainingSession:
@@ -50,12 +51,14 @@ class TrainingSession:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         set_random_seed(config.seed)  # the net's first weights
-        self.train_data = assembly.training_data(config)
-        self.val_data = assembly.validation_data(config, self.train_data.class_names)
-        self.net = assembly.create_net(config, self.train_data.class_names)
+        self.task = open_task(config)
+        self.net = self.task.create_net()
         late = (config.late_sizes.after, config.late_sizes.sizes) if config.late_sizes else None
-        self.sampler = TrainingSampler(len(self.train_data), config.batch_size, config.sizes, config.seed, late=late)
-        self.optimizer = assembly.create_optimizer(self.net, config.optimizer)
+        pictures = len(self.task.train_data)
+        with section("batch_size"):
+            self.sampler = TrainingSampler(pictures, config.batch_size, config.sizes, config.seed, late=late)
+        with section("optimizer"):
+            self.optimizer = assembly.create_optimizer(self.net, config.optimizer)
         self.checkpoints = CheckpointFolder(work_dir, config.checkpoint.keep_last)
         self.averaging = _averaging(config)
         self.stopping = _early_stopping(config)
@@ -65,34 +68,50 @@ class TrainingSession:
 
     def check_resumable(self, state: Mapping[str, Any]) -> None:
         """Tell what changed since the checkpoint was written. ValueError where it could not go on with that."""
-        changes = {key: change for key, change in differences(state["config"], as_plain(self.config)).items()
-                   if not _is_under(key, _FREE)}  # fmt: skip
-        for key, (before, after) in changes.items():
+        before = {"task": DEFAULT_TASK, **state["config"]}  # older runs knew only one
+        changes = {key: change for key, change in differences(before, as_plain(self.config)).items()
+                   if not _is_under(key, (*_FREE, *self.task.free_keys))}  # fmt: skip
+        for key, (then, now) in changes.items():
             if _is_under(key, _FIXED):
-                raise ValueError(f"cannot resume: {key} was {before!r} and is {after!r} now; choose another --work-dir")
-            self.screen.say(f"warning: {key} was {before!r} and is {after!r} now: not the run that it would have been")
+                raise ValueError(f"cannot resume: {key} was {then!r} and is {now!r} now; choose another --work-dir")
+            self.screen.say(f"warning: {key} was {then!r} and is {now!r} now: not the run that it would have been")
+        self._check_same_data(state.get("data", self._data_state()))
+
+    def _data_state(self) -> dict[str, Any]:
+        """What must be the same when the run goes on."""
+        return {"class_names": list(self.task.class_names), "pictures": len(self.task.train_data)}
+
+    def _check_same_data(self, before: Mapping[str, Any]) -> None:
+        now = self._data_state()
+        if before["class_names"] != now["class_names"]:
+            odd = sorted(set(before["class_names"]) ^ set(now["class_names"])) or ["their order"]
+            raise ValueError(f"cannot resume: the data has other classes now ({', '.join(odd[:5])})")
+        if before["pictures"] != now["pictures"]:
+            change = f"{before['pictures']} pictures to train on before, {now['pictures']} now"
+            self.screen.say(f"warning: {change}: not the run that it would have been")
 
     def run(self, checkpoint: Checkpoint | None) -> None:
         """Train to the end, from the checkpoint if there is one. StoppedError after a signal."""
         config = self.config
         self._say_what()
-        metric = DetectionMetric(self.val_data.annotations, self.val_data.category_ids)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        task = Task(self.net, memory_format)
+        collate = self.task.collate
         self.runner = TrainingRunner(
             device=self.device,
             sampler=self.sampler,
             restore=partial(self._restore, checkpoint),
-            model=task,
+            model=Task(self.net, memory_format, self.task.loss_options, self.task.predict),
             work_dir=str(self.work_dir),
             train_dataloader=assembly.training_loader(
-                self.train_data, self.sampler, config.workers, pin=self.device.type == "cuda"
+                self.task.train_data, self.sampler, config.workers, collate=collate, pin=self.device.type == "cuda"
             ),
             train_cfg={"by_epoch": True, "max_epochs": config.epochs, "val_interval": config.validate_every},
             optim_wrapper=self._optim_wrapper(),
-            val_dataloader=assembly.validation_loader(self.val_data, config.eval_batch_size, config.workers),
+            val_dataloader=assembly.validation_loader(
+                self.task.val_data, config.eval_batch_size, config.workers, collate=collate
+            ),
             val_cfg={},
-            val_evaluator=[metric],
+            val_evaluator=[self.task.create_metric()],
             custom_hooks=self._hooks(),
             randomness={"seed": config.seed},
             experiment_name=f"{config.model['name']}_{next(_NUMBERS)}",
@@ -123,12 +142,13 @@ class TrainingSession:
             "early_stop": early_stop_state(self.stopping),
             "stopped_early": bool(loop.stop_training),
             "random": random_states(),
+            "data": self._data_state(),
         }
         self.checkpoints.save(state, runner.iter, self.best.step)
 
     def save_best(self, net: Any) -> None:
         """The best weights so far, averaged where there is an average, for everybody's use."""
-        detect.save_detector(net, self.work_dir / "best.safetensors")
+        self.task.save(net, self.work_dir / "best.safetensors")
 
     def _restore(self, checkpoint: Checkpoint | None, runner: Runner) -> None:
         """Called by the runner when all is built. The random states come last: nothing may draw after them."""
@@ -187,7 +207,8 @@ class TrainingSession:
         """Write down the batch that was being trained, to look at it; gives the sentence for the message."""
         loop = self.runner.train_loop
         requests = self.sampler.batch(loop.epoch, loop.position)
-        images, targets = self.train_data_batch(requests)
+        # Made once more: the same requests give the same bytes.
+        images, truth = self.task.collate([self.task.train_data[request] for request in requests])
         path = self.work_dir / "not_finite_batch.pt"
         save_checkpoint(
             path,
@@ -197,24 +218,19 @@ class TrainingSession:
                 "step": loop.iter,
                 "requests": [[index, seed, list(size)] for index, seed, size in requests],
                 "images": images,
-                "boxes": [target.boxes for target in targets],
-                "labels": [target.labels for target in targets],
-                "is_crowd": [target.is_crowd for target in targets],
-                "image_ids": [int(target.image_id) for target in targets],
+                **self.task.describe(requests, truth),
                 "net": dict(self.net.state_dict()),
             },
         )
         return f"epoch {loop.epoch + 1}, batch {loop.position + 1}; the batch is kept in {path}"
 
-    def train_data_batch(self, requests: list[Any]) -> Any:
-        """The batch of these requests, made once more: the same requests give the same bytes."""
-        return assembly.collate([self.train_data[request] for request in requests])
-
     def _say_what(self) -> None:
         config = self.config
-        self.screen.say(f"{config.model['name']} for {', '.join(self.train_data.class_names)}; on {self.device}")
-        self.screen.say(f"train: {self.train_data.report}")
-        self.screen.say(f"val: {self.val_data.report}")
+        names = self.task.class_names
+        classes = ", ".join(names) if len(names) <= 20 else f"{len(names)} classes, {', '.join(names[:5])} ..."
+        self.screen.say(f"{config.model['name']} for {classes}; on {self.device}")
+        self.screen.say(f"train: {self.task.train_data.report}")
+        self.screen.say(f"val: {self.task.val_data.report}")
         size = f"{config.epochs} epochs of {len(self.sampler)} batches of {config.batch_size}"
         self.screen.say(f"{size}, in {self.work_dir}")
 

@@ -1,4 +1,4 @@
-"""Train a detector as a config says: checkpoints to resume from, a log, and the best weights as safetensors."""
+"""Train a net as a config says: checkpoints to resume from, a log, and the best weights as safetensors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import yaml
 
 from backbones.files import write_atomically
 
-from .checkpoint import CheckpointFolder
-from .config import TrainingConfig, as_plain, find_config, load_config
+from .config import as_plain, find_config, load_config
 from .device import add_device_argument, choose_device
 from .errors import UsageError
 from .hooks import StoppedError
 from .journal import Screen
 from .loader_errors import unwrap_worker_error
+from .schema import SectionError
+
+if TYPE_CHECKING:
+    from .session import TrainingSession
 
 _RUN_FILES = ("config.yaml", "log.jsonl", "best.safetensors", "checkpoint_*.pt")
 
@@ -47,8 +50,11 @@ def run(args: argparse.Namespace) -> int:
         _refuse_old_run(work_dir)
     screen = Screen()
     try:
+        from .session import TrainingSession  # here: it brings mmengine, which a misspelt word does not need
+
+        session = TrainingSession(config, work_dir, device, screen)  # what is refused leaves no folder behind
         with _only_run_in(work_dir):
-            _train(config, work_dir, device, screen, resume=args.resume)
+            _train(session, resume=args.resume)
     except StoppedError as stop:
         changes = [word for assignment in args.set for word in ("--set", assignment)]
         words = shlex.join([args.config, *changes, "--resume", "--work-dir", str(work_dir)])
@@ -57,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         screen.say("stopped without saving")
         return 128 + signal.SIGINT
+    except SectionError as error:
+        raise ValueError(f"{find_config(args.config)}: {error}") from error
     except (ValueError, OSError, RuntimeError) as error:
         raise unwrap_worker_error(error) from error
     finally:
@@ -64,11 +72,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train(config: TrainingConfig, work_dir: Path, device: torch.device, screen: Screen, *, resume: bool) -> None:
-    from .session import TrainingSession  # here: it brings mmengine, which a misspelt word does not need
-
-    session = TrainingSession(config, work_dir, device, screen)
-    found = CheckpointFolder(work_dir, config.checkpoint.keep_last).load_newest(screen.say) if resume else None
+def _train(session: TrainingSession, *, resume: bool) -> None:
+    config, work_dir, screen = session.config, session.work_dir, session.screen
+    found = session.checkpoints.load_newest(screen.say) if resume else None
     if resume and found is None:
         _refuse_lost_run(work_dir)
         screen.say(f"no checkpoint in {work_dir}: starting from the beginning")

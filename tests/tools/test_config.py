@@ -1,13 +1,14 @@
 """Configs: what a YAML file may say, and one clear line for everything else."""
 
 import dataclasses
+from os import PathLike
 from pathlib import Path
 
 import pytest
 import yaml
-from swiftsight_tools.config import TrainingConfig, as_plain, differences, find_config, load_config
+from swiftsight_tools.config import CONFIGS, as_plain, differences, find_config, load_config
 from swiftsight_tools.errors import UsageError
-from swiftsight_tools.schema import arguments
+from swiftsight_tools.schema import arguments, convert
 
 SMALL = """
 model: {name: thundernet_snet49}
@@ -63,6 +64,13 @@ def test_values_get_their_types_and_paths_their_folder(config_file: Path) -> Non
         ("data=5", ("data is 5", "a mapping")),
         ("schedule.milestones=[1, 2]", ("schedule.milestones is set", "cosine")),
         ("schedule.kind=step", ("schedule.milestones is missing", "epochs")),
+        ("schedule.power=2", ("schedule.power is set", "cosine")),
+        ("schedule.kind=linaer", ("schedule.kind is 'linaer'", "nearest: 'linear'")),
+        ("optimizer.lr_factors={head.*: fast}", ("optimizer.lr_factors.head.* is 'fast'", "a number")),
+        ("task=segmnt", ("task is 'segmnt'", "detect, classify")),
+        ("task=null", ("task is None", "detect, classify")),
+        ("label_smoothing=0.1", ("unknown key 'label_smoothing'",)),
+        ("late_sizes={after: 2, sizes: [[100, 64]]}", ("late_sizes.sizes holds [100, 64]", "multiple of 16")),
         ("model.name=null", ("model.name is missing", "swiftsight list")),
         ("data.val.images=${SWIFTSIGHT_NO_SUCH}/x", ("data.val.images", "SWIFTSIGHT_NO_SUCH is not set")),
     ],
@@ -188,6 +196,13 @@ def test_an_unknown_config_names_the_nearest(tmp_path: Path) -> None:
 def test_every_key_is_read() -> None:
     """A key that nothing reads would be a promise that is not kept."""
     folder = Path(__file__).parents[2] / "tools"
-    readers = "".join(path.read_text() for path in folder.glob("*.py") if path.name != "config.py")
-    unread = [field.name for field in dataclasses.fields(TrainingConfig) if f"config.{field.name}" not in readers]
-    assert unread == []
+    readers = "".join(path.read_text() for path in folder.glob("*.py") if not path.name.endswith("config.py"))
+    fields = [field.name for config in CONFIGS.values() for field in dataclasses.fields(config)]
+    assert [name for name in fields if f"config.{name}" not in readers] == []
+
+
+def test_weights_are_a_word_or_a_path() -> None:
+    kind = str | PathLike[str] | None
+    assert convert("imagenet", kind, "model.backbone_weights") == "imagenet"
+    for text in ("runs/best", "best.safetensors"):
+        assert convert(text, kind, "model.backbone_weights") == Path.cwd() / text

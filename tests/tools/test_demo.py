@@ -24,7 +24,7 @@ from swiftsight_tools.video_sink import VideoSink
 from torch import Tensor, nn
 
 from detect import Detections, RawDetections, create_detector, registry, save_detector
-from detect.formats.images import read_image
+from pictures.images import read_image
 
 BOX = [40, 30, 100, 90]  # xyxy of the red block in every picture and frame made here
 

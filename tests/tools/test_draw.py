@@ -69,9 +69,9 @@ def test_the_best_detection_is_drawn_over_the_others():
 def test_text_and_its_background_fill_their_rectangle_and_no_more(side):
     style = style_for(side, side)
     canvas = _grey(side, side)
-    draw._draw_text(canvas, "gyps Q 0.93", (10, side // 2), class_colour(0), style)
+    draw.draw_text(canvas, "gyps Q 0.93", (10, side // 2), class_colour(0), style)
     rows, columns = np.nonzero(_changed(canvas))
-    width, height = draw._label_size("gyps Q 0.93", style)
+    width, height = draw.text_box_size("gyps Q 0.93", style)
     assert (columns.min(), columns.max()) == (10, 10 + width - 1)
     assert (rows.min(), rows.max()) == (side // 2 - height, side // 2 - 1)
     letters = (canvas[rows.min() : rows.max(), 10 : 10 + width] != class_colour(0)).any(axis=2)
@@ -107,7 +107,7 @@ def test_label_places_by_hand():
 
 def test_where_labels_crowd_the_class_is_left_out_and_the_score_stays(monkeypatch):
     written = []
-    monkeypatch.setattr(draw, "_draw_text", lambda _, text, corner, *__: written.append((text, corner)))
+    monkeypatch.setattr(draw, "draw_text", lambda _, text, corner, *__: written.append((text, corner)))
     crowd = _found(*[(20 + 3 * place, 40, 30 + 3 * place, 60) for place in range(3)], (290, 40, 300, 60))
     draw_detections(_grey(100, 400), crowd, ["a bird"])
     # On the first box, under the second; the third finds both taken; the fourth stands apart. The best is drawn last.

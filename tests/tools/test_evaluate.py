@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from swiftsight_tools import cli, evaluate, plots
+from swiftsight_tools import cli, detection_scoring, plots
 from swiftsight_tools.assembly import validation_loader
 from swiftsight_tools.loader_errors import unwrap_worker_error
 from torch import Tensor, nn
 
 from detect import Detections, create_detector, save_detector
-from detect.formats.coco import CocoDetection
+from detect.formats.coco import CocoDetection, collate
 from detect.metrics import FIGURES, DetectionScores, evaluate_detections
 from detect.transforms import Resize
 
@@ -135,8 +135,8 @@ def test_boxes_come_back_to_the_picture_on_disk(tiny_coco: Path, part: str) -> N
     """Lying and standing pictures squeezed to 64 x 128: whoever knows all the boxes there gets every figure right."""
     annotations = tiny_coco / f"{part}.json"
     data = CocoDetection(annotations, tiny_coco / "images", transform=Resize((64, 128)))
-    loader = validation_loader(data, 3, 0)
-    results = list(evaluate.find_objects(Oracle(annotations), loader, data, {}))
+    loader = validation_loader(data, 3, 0, collate=collate)
+    results = list(detection_scoring.find_objects(Oracle(annotations), loader, data, {}))
     scores = evaluate_detections(results, annotations)
     assert scores.figures["AP"] == pytest.approx(1.0)
     assert {row["AR100"] for row in scores.per_class.values()} == {1.0}
@@ -266,7 +266,7 @@ def test_best_operating_point_by_hand() -> None:
 
 
 def test_undefined_figures_are_dashes() -> None:
-    shown = evaluate.format_scores(made_up_scores(["cat", "dog"]))
+    shown = detection_scoring.format_scores(made_up_scores(["cat", "dog"]))
     figures = figures_in(shown)
     assert (figures["AP"], figures["APs"], figures["APl"]) == ("0.500", "0.500", "-")
     assert shown.splitlines()[-2:] == [
@@ -281,4 +281,6 @@ def test_boxes_that_were_left_out_are_told() -> None:
         "categories": [{"id": 1, "name": "cat"}],
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 0, 5]}],
     }
-    assert "1 boxes of the ground truth have no area" in evaluate.format_scores(evaluate_detections([], annotations))
+    assert "1 boxes of the ground truth have no area" in detection_scoring.format_scores(
+        evaluate_detections([], annotations)
+    )

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from swiftsight_tools.rebuild_coco_person import main, shrunk_size
 
-from detect.formats.coco import CocoDetection, read_split
+from detect.formats.coco import CocoDetection
+from pictures.splits import read_split
 
 LISTS = Path(str(resources.files("swiftsight_configs"))) / "splits"
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from swiftsight_tools.assembly import create_optimizer
-from swiftsight_tools.config import OptimizerConfig
-from swiftsight_tools.runner import ClippingOptimWrapper, DetectionMetric, NotFiniteError, Task
+from swiftsight_tools.detection_task import DetectionMetric
+from swiftsight_tools.runner import ClippingOptimWrapper, NotFiniteError, Task
+from swiftsight_tools.training_config import OptimizerConfig
 from torch import Tensor, nn
 
 from detect.results import Detections, Target
@@ -20,9 +21,10 @@ class Net(nn.Module):
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
         self.head = nn.Linear(4, 2)
 
-    def losses(self, images: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, truth: Tensor, *, weight: float = 1.0) -> dict[str, Tensor]:
         """One good loss, and one that is what `truth` says."""
-        return {"loss_good": self.head(self.backbone(images.float()).mean((2, 3))).square().mean(), "loss_odd": truth}
+        good = self.head(self.backbone(images.float()).mean((2, 3))).square().mean()
+        return {"loss_good": good, "loss_odd": weight * truth}
 
     def predict(self, images: Tensor) -> Tensor:
         """Strides, to see the memory format."""
@@ -49,6 +51,19 @@ def test_groups_of_parameters() -> None:
     }
 
 
+def test_learning_rates_by_name() -> None:
+    """Of two patterns that match the later counts; the backbone's own factor comes on top."""
+    config = OptimizerConfig(lr=0.1, backbone_lr_factor=0.5, lr_factors={"head.*": 10.0, "*.bias": 4.0})
+    groups = create_optimizer(Net(), config).param_groups
+    rates = {tuple(one.shape): group["lr"] for group in groups for one in group["params"]}
+    assert rates[4, 3, 1, 1] == pytest.approx(0.05)
+    assert rates[2, 4] == pytest.approx(1.0)
+    assert rates[(2,)] == pytest.approx(0.4)
+    assert sorted(group["lr"] for group in groups) == pytest.approx([0.05, 0.05, 0.2, 0.4, 1.0])
+    with pytest.raises(ValueError, match=r"no parameter of this net is called 'haed\.\*' \(nearest: 'head\.\*'\)"):
+        create_optimizer(Net(), OptimizerConfig(lr=0.1, lr_factors={"haed.*": 10.0}))
+
+
 def test_a_net_without_a_backbone() -> None:
     assert len(create_optimizer(nn.Linear(2, 2), OptimizerConfig(lr=0.1, kind="adamw")).param_groups) == 2
     with pytest.raises(ValueError, match="no part called backbone"):
@@ -59,6 +74,8 @@ def test_the_task_has_the_only_mode() -> None:
     images = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
     task = Task(Net(), torch.channels_last)
     assert set(task(images, torch.tensor(1.0), mode="loss")) == {"loss_good", "loss_odd"}
+    heavy = Task(Net(), loss_options={"weight": 3.0})
+    assert heavy(images, torch.tensor(2.0), mode="loss")["loss_odd"] == 6
     assert task(images, None, mode="predict").tolist() == [60, 1, 15, 3]
     assert Task(Net())(images, None).tolist() == [60, 20, 5, 1]
 

@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from swiftsight_tools.config import ScheduleConfig
 from swiftsight_tools.schedule import learning_rate_factor
+from swiftsight_tools.training_config import ScheduleConfig
 
 
 def test_warm_up_and_steps() -> None:
@@ -30,3 +30,14 @@ def test_cosine() -> None:
 def test_a_warm_up_longer_than_the_training() -> None:
     factor = learning_rate_factor(ScheduleConfig(warmup_iters=100, warmup_factor=0.0), iters_per_epoch=4, epochs=2)
     assert [factor(step) for step in (0, 4, 7)] == pytest.approx([0, 0.5, 0.875])
+
+
+def test_a_straight_line_and_a_power() -> None:
+    """At a quarter of the way after the warm-up 0.75 is left; to the power 2 that is 0.5625."""
+    line = ScheduleConfig(kind="linear", warmup_iters=10, final_factor=0.2)
+    factor = learning_rate_factor(line, iters_per_epoch=10, epochs=5)
+    assert [factor(step) for step in (10, 20, 50, 60)] == pytest.approx([1, 0.2 + 0.8 * 0.75, 0.2, 0.2])
+    power = learning_rate_factor(ScheduleConfig(kind="poly", power=2.0), iters_per_epoch=10, epochs=4)
+    assert [power(step) for step in (0, 10, 20, 40)] == pytest.approx([1, 0.5625, 0.25, 0])
+    usual = learning_rate_factor(ScheduleConfig(kind="poly"), iters_per_epoch=10, epochs=4)
+    assert usual(20) == pytest.approx(0.5**0.9)

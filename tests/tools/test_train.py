@@ -1,5 +1,6 @@
 """`swiftsight train` from the words to the files: exact resumption, refusals, stops."""
 
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from swiftsight_tools.checkpoint import checksum, load_checkpoint
+from swiftsight_tools.checkpoint import checksum, load_checkpoint, save_checkpoint
 from swiftsight_tools.cli import main
 
 from detect import create_detector
@@ -153,14 +154,15 @@ def test_a_killed_run_resumes_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    "where", ["swiftsight_tools.hooks.JournalHook.after_train_iter", "swiftsight_tools.runner.DetectionMetric.process"]
+    "where",
+    ["swiftsight_tools.hooks.JournalHook.after_train_iter", "swiftsight_tools.detection_task.DetectionMetric.process"],
 )
 def test_ctrl_c_saves_and_the_run_goes_on_exactly(
     where: str, config: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the sixth step, and in the second validation, where the averaged weights are in the net."""
     module, name, method = where.rsplit(".", 2)
-    owner = getattr(sys.modules[module], name)
+    owner = getattr(importlib.import_module(module), name)
     original, calls = getattr(owner, method), []
 
     def interrupt(*args: Any, **kwargs: Any) -> Any:
@@ -283,6 +285,9 @@ def test_a_full_disk_leaves_the_older_checkpoint(
         (["batch_size=9"], "batch_size is 9, but there are only 8 pictures"),
         (["model.fc_chanels=3"], "unknown key 'model.fc_chanels' (nearest: 'fc_channels')"),
         (["model.name=thundernet_snet94"], "nearest: 'thundernet_snet49'"),
+        (["optimizer.lr_factors={haed.*: 10}"], "optimizer.lr_factors: no parameter of this net is called 'haed.*'"),
+        (["model.anchor_scales=[]"], "model: "),
+        (["augmentation.crop_min_side=5"], "augmentation: crop_min_side is 5.0; expected a number in 0.01..1"),
         (["model.num_classes=3"], "model.num_classes follows from data.class_names"),
         (["augmentation.flip_prob=0.5"], "unknown key 'augmentation.flip_prob' (nearest: 'flip_probability')"),
         (["augmentation.flip_probability=often"], "augmentation.flip_probability is 'often'; expected a number"),
@@ -294,10 +299,34 @@ def test_what_cannot_be_trained_is_one_line(
     config: Path, tmp_path: Path, assignments: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = [part for assignment in assignments for part in ("--set", assignment)]
-    assert main(words(config, tmp_path / "run", *more)) == 1
+    assert main(words(config, tmp_path / "deep" / "run", *more)) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
+    assert error.startswith(f"swiftsight: {config}: ")
     assert word in error
+    assert list(tmp_path.iterdir()) == []  # a refused training leaves nothing
+
+
+def test_a_run_of_an_older_version_goes_on(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its checkpoints name no task and say nothing of the data."""
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    newest_path = max(run.glob("checkpoint_*.pt"))
+    newest_path.unlink()
+    older_path = max(run.glob("checkpoint_*.pt"))
+    state = load_checkpoint(older_path)
+    del (
+        state["data"],
+        state["config"]["task"],
+        state["config"]["optimizer"]["lr_factors"],
+        state["config"]["schedule"]["power"],
+    )
+    save_checkpoint(older_path, state)
+    assert main(words(config, run, "--resume")) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert_same_run(run, whole_run)
 
 
 class Hostile:

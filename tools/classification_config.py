@@ -1,0 +1,42 @@
+"""What the training of a classifier reads from a config beside what all trainings read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from .schema import Limits
+from .training_config import Size, TrainingConfig
+
+
+@dataclass(frozen=True)
+class FoldersConfig:
+    """Folders of class folders, as ImageNet's: train to learn from, val to choose checkpoints by, test for the end.
+
+    check_pictures: open every picture before training and leave out what cannot be read; without it the training
+    stops at such a picture.
+    """
+
+    train: Path
+    val: Path
+    test: Path | None = None
+    check_pictures: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationConfig(TrainingConfig):
+    """label_smoothing: the part of the truth that is spread over all classes; augmentation: arguments of
+    `CropAugmentation`; eval_crop: side of the middle that is scored, of the shorter side of the picture.
+    """
+
+    nets: ClassVar[str] = "backbones"
+
+    task: Literal["classify"]
+    data: FoldersConfig
+    label_smoothing: Annotated[float, Limits(least=0, most=0.9)] = 0.0
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[Size, ...] = ((224, 224),)
+    eval_size: Size = (224, 224)
+    eval_crop: Annotated[float, Limits(above=0, most=1)] = 0.875
+    monitor: Literal["top1", "top5"] = "top1"

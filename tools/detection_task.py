@@ -1,0 +1,133 @@
+"""The training of a detector: COCO annotations, boxes, COCO's figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from torch import Tensor, nn
+
+import detect
+from backbones.registry import find_builder
+from detect.formats.coco import CocoDetection, collate
+from detect.metrics import coco_results, evaluate_detections
+from detect.registry import DETECTORS
+from detect.results import Detections, Target
+from detect.transforms import Resize, SSDAugmentation, Transform
+from pictures.splits import read_split
+
+from .detection_config import DetectionConfig, PartConfig
+from .sampler import Request
+from .schema import arguments, convert, section
+
+
+class DetectionTask:
+    """See `TrainingTask`."""
+
+    loss_options: Mapping[str, Any] = MappingProxyType({})
+    free_keys = ("data.cache", "model.weights", "model.backbone_weights")
+
+    def __init__(self, config: DetectionConfig) -> None:
+        self.config = config
+        with section("augmentation"):
+            augmentation = SSDAugmentation(**arguments(SSDAugmentation, config.augmentation, "augmentation"))
+        data = config.data
+        with section("data.train"):
+            self.train_data = open_data(data.train, data.class_names, augmentation, cache=data.cache)
+        self.class_names = self.train_data.class_names
+        with section("data.val"):
+            self.val_data = open_data(data.val, self.class_names, Resize(config.eval_size), cache=data.cache)
+
+    def collate(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target]]:
+        """See `detect.formats.coco.collate`."""
+        return collate(batch)
+
+    def create_net(self) -> nn.Module:
+        """The config's detector for these classes."""
+        with section("model"):
+            return create_net(self.config, self.class_names)
+
+    def predict(self, net: Any, images: Tensor, truth: Any) -> Sequence[Any]:  # noqa: ARG002
+        """What the net's own `predict` gives."""
+        answers: Sequence[Any] = net.predict(images)
+        return answers
+
+    def create_metric(self) -> BaseMetric:
+        """COCO's figures."""
+        return DetectionMetric(self.val_data.annotations, self.val_data.category_ids)
+
+    def save(self, net: Any, path: Path) -> None:
+        """A file of `save_detector`."""
+        detect.save_detector(net, path)
+
+    def describe(self, requests: Sequence[Request], truth: list[Target]) -> dict[str, Any]:  # noqa: ARG002
+        """Boxes and labels, picture by picture."""
+        return {
+            "boxes": [target.boxes for target in truth],
+            "labels": [target.labels for target in truth],
+            "is_crowd": [target.is_crowd for target in truth],
+            "image_ids": [int(target.image_id) for target in truth],
+        }
+
+
+def open_data(
+    part: PartConfig, class_names: tuple[str, ...] | None, transform: Transform, *, cache: bool = False
+) -> CocoDetection:
+    """A part of the data as a data set. Raises what `CocoDetection` raises."""
+    names = None if part.file_names is None else read_split(part.file_names)
+    return CocoDetection(
+        part.annotations, part.images, class_names=class_names, file_names=names, transform=transform, cache=cache
+    )
+
+
+def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> nn.Module:
+    """The config's detector for these classes. ValueError for an option that its builder does not have."""
+    options: dict[str, Any] = dict(config.model)
+    name = str(options.pop("name"))
+    for key, source in (("num_classes", "data.class_names"), ("input_size", "eval_size")):
+        if key in options:
+            raise ValueError(f"model.{key} follows from {source}; set that instead")
+    weights = _weights(options.pop("weights", None))
+    checked = arguments(find_builder(DETECTORS, name), options, "model")
+    net = detect.create_detector(
+        name, num_classes=len(class_names), weights=weights, input_size=config.eval_size, **checked
+    )
+    net.class_names = class_names
+    return net
+
+
+def _weights(value: Any) -> Any:
+    """A word ("person") for shipped weights, else a path that may be relative to the config's folder."""
+    if isinstance(value, str) and not Path(value).suffix and os.sep not in value:
+        return str(value)
+    return convert(value, Path | None, "model.weights")
+
+
+class DetectionMetric(BaseMetric):
+    """COCO's figures of the detections that `predict` gives, in the pixels of the pictures on disk."""
+
+    def __init__(self, annotations: Path, category_ids: Sequence[int]) -> None:
+        super().__init__(prefix="val")
+        self.annotations = annotations
+        self.category_ids = category_ids
+
+    def process(self, data_batch: tuple[Tensor, list[Target]], data_samples: Sequence[Detections]) -> None:
+        """One entry per picture: mmengine cuts the list at the number of pictures."""
+        images, targets = data_batch
+        height, width = images.shape[-2:]
+        for target, detections in zip(targets, data_samples, strict=True):
+            scaled = detections.scaled(target.original_size[1] / width, target.original_size[0] / height)
+            self.results.append(
+                (int(target.image_id), coco_results(scaled.to("cpu"), int(target.image_id), self.category_ids))
+            )
+
+    def compute_metrics(self, results: list[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
+        """The twelve figures by name, 0..1."""
+        found = [row for _, rows in results for row in rows]
+        pictures = [image_id for image_id, _ in results]
+        scores = evaluate_detections(found, self.annotations, image_ids=pictures, category_ids=self.category_ids)
+        return dict(scores.figures)
