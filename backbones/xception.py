@@ -9,8 +9,9 @@ ShuffleNetV1's unit with one group (143.08 M; every other reading costs more), s
 DFANet's paper gives neither shortcut nor norm nor activation: the shortcut where a stage begins is a strided 1x1
 convolution (its multiply-adds fit best), a norm follows each 1x1, no norm or ReLU stands between depthwise and 1x1, and
 ReLU comes after each but the last convolution of a block and after the sum, as in Xception39. The attention's 1x1 is
-followed by a norm, and by neither ReLU nor sigmoid, which the figure does not show; that norm starts with a shift of 1,
-so that the attention begins around "leave it as it is".
+followed by a norm, whose shift starts at 1, and by a sigmoid. The figure shows no sigmoid, but without it the factors
+have no bounds, hang on the other pictures of the batch, and nets that fit their training pictures fail on the same ones
+in evaluation; `bounded=False` is the figure's form.
 """
 
 from __future__ import annotations
@@ -97,10 +98,10 @@ class FullyConnectedAttention(nn.Module):
     """DFANet's fc attention (Figure 3): what the whole picture shows weighs the channels.
 
     [N, channels, H, W] -> the same: average, linear layer to 1000 classes, 1x1 convolution back, multiplied on.
-    bounded: a sigmoid keeps the factors in 0..1, as in other nets' attention but not in the paper's figure.
+    bounded: a sigmoid keeps the factors in 0..1.
     """
 
-    def __init__(self, channels: int, *, bounded: bool = False) -> None:
+    def __init__(self, channels: int, *, bounded: bool = True) -> None:
         super().__init__()
         self.fc = nn.Linear(channels, ATTENTION_CLASSES)
         norm = nn.BatchNorm2d(channels)

@@ -18,9 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from swiftsight_tools.assembly import create_net, create_optimizer, training_data, training_loader
-from swiftsight_tools.config import TrainingConfig, load_config
+from swiftsight_tools.assembly import create_optimizer, training_loader
+from swiftsight_tools.config import load_config
 from swiftsight_tools.sampler import TrainingSampler
+from swiftsight_tools.training_config import TrainingConfig
+from swiftsight_tools.training_task import TrainingTask, open_task
 from torch.utils.data import DataLoader
 
 CONFIG = "detect/thundernet_snet49_person.yaml"
@@ -35,17 +37,18 @@ def fetch(loader: DataLoader, batches: int) -> tuple[list[Any], float]:
     return fetched, time.perf_counter() - start
 
 
-def training_step(config: TrainingConfig, class_names: tuple[str, ...]) -> Callable[[Any], None]:
+def training_step(config: TrainingConfig, task: TrainingTask) -> Callable[[Any], None]:
     """The config's net and optimizer as one function of a batch."""
-    net = create_net(config, class_names).train()
+    net = task.create_net().train()
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     net = net.to(memory_format=memory_format)
     optimizer = create_optimizer(net, config.optimizer)
 
     def step(batch: Any) -> None:
-        images, targets = batch
+        images, truth = batch
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(net.losses(images.contiguous(memory_format=memory_format), targets).values())).sum().backward()
+        losses = net.losses(images.contiguous(memory_format=memory_format), truth, **task.loss_options)
+        torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
 
     return step
@@ -53,10 +56,11 @@ def training_step(config: TrainingConfig, class_names: tuple[str, ...]) -> Calla
 
 def measure(config: TrainingConfig, workers: int, batches: int, rounds: int) -> tuple[list[float], list[float]]:
     """Pictures per second of each round: the loader's and the net's. The net's first step does not count."""
-    data = training_data(config)
+    task = open_task(config)
+    data = task.train_data
     sampler = TrainingSampler(len(data), config.batch_size, config.sizes, config.seed)
-    loader = training_loader(data, sampler, workers, pin=False)
-    step = training_step(config, data.class_names)
+    loader = training_loader(data, sampler, workers, collate=task.collate, pin=False)
+    step = training_step(config, task)
     delivered, consumed = [], []
     for number in range(rounds):
         sampler.set_position(epoch=number)
@@ -88,7 +92,7 @@ def main() -> None:
     config = load_config(args.config, args.set)
     workers = config.workers if args.workers is None else args.workers
     delivered, consumed = measure(config, workers, args.batches, args.rounds)
-    cache = "with" if config.data.cache else "without"
+    cache = "with" if getattr(config.data, "cache", False) else "without"
     print(f"{args.config}: batch {config.batch_size}, sizes {[list(size) for size in config.sizes]}, {cache} cache")
     print(f"torch {torch.__version__}, threads of the net: {torch.get_num_threads()}, workers of the loader: {workers}")
     for name, rates in (("the loader delivers", delivered), ("the net consumes", consumed)):

@@ -23,9 +23,9 @@ import onnxruntime
 import torch
 from torchvision.ops import nms
 
-from detect.formats.images import read_image
 from detect.metrics import DetectionScores, coco_results, evaluate_detections
 from detect.results import Detections
+from pictures.images import read_image
 
 Find = Callable[[np.ndarray], Detections]  # [H, W, 3] uint8 RGB -> persons in the picture's own pixels
 

@@ -45,14 +45,16 @@ def test_a_block_is_its_shortcut_where_nothing_is_worked_out():
         torch.testing.assert_close(block(features), block.shortcut(features).relu())
 
 
-def test_the_attention_by_hand():
-    """One channel in four weighs the channels: the average goes through both layers and is multiplied on."""
-    attention = FullyConnectedAttention(4).eval()
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_attention_by_hand(bounded):
+    """The average goes through both layers and is multiplied on; the norm only adds 1 as it starts."""
+    attention = FullyConnectedAttention(4, bounded=bounded).eval()
     features = torch.rand(2, 4, 3, 5)
     with torch.inference_mode():
         weigh = attention.weigh[0].weight[:, :, 0, 0] / (1 + attention.weigh[1].eps) ** 0.5
         classes = features.flatten(2).mean(2) @ attention.fc.weight.T + attention.fc.bias
-        expected = features * (classes @ weigh.T + 1)[:, :, None, None]
+        factors = classes @ weigh.T + 1
+        expected = features * (factors.sigmoid() if bounded else factors)[:, :, None, None]
         torch.testing.assert_close(attention(features), expected)
 
 

@@ -1,0 +1,89 @@
+"""A picture in, the class of each pixel out: what a user calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backbones.fusion import fused_copy
+from pictures.images import resize_image
+
+from .base import checked_input_size
+from .inference import predict_labels, resize_scores
+from .results import Segmentation
+
+
+class PixelClassifier(Protocol):
+    """What a predictor asks of a net, or of anything that answers like one."""
+
+    class_names: tuple[str, ...]
+    input_size: tuple[int, int]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """images [1, 3, h, w] uint8 RGB, of any size -> logits [1, C, h, w]."""
+        ...
+
+
+class Predictor:
+    """Labels the pixels of a picture, whatever its size, and answers in the picture's own pixels.
+
+    A net is copied, made fast (batch norms folded, channels last) and kept in evaluation mode, so training the original
+    goes on undisturbed and does not change the predictor. size: (height, width) whose number of pixels the net is to
+    see, by default what it is meant for; a picture is resized to about as many and keeps its aspect ratio, so that
+    objects look as in training and every picture costs the same. keep_scores: the answer also holds the probabilities
+    of the classes, which soft edges need. Calling takes three steps, which can also be taken one by one: `prepare`,
+    `infer`, `finish`.
+    """
+
+    def __init__(self, model: PixelClassifier, *, size: Sequence[int] | None = None, keep_scores: bool = False) -> None:
+        self.size = checked_input_size(model.input_size if size is None else size)
+        self.keep_scores = keep_scores
+        self.class_names = tuple(model.class_names)
+        self.device = torch.device("cpu")
+        self._model = model
+        if isinstance(model, nn.Module):
+            self.device = next(model.parameters()).device
+            self._model = fused_copy(model).to(memory_format=torch.channels_last)
+
+    def __call__(self, image: np.ndarray) -> Segmentation:
+        """image [H, W, 3] uint8 RGB -> the class of each of its pixels. ValueError for another array."""
+        return self.finish(self.infer(self.prepare(image)), (image.shape[0], image.shape[1]))
+
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """image [H, W, 3] uint8 RGB -> [1, 3, h, w] uint8 on the net's device."""
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"the picture is a {type(image).__name__}; expected a NumPy array [H, W, 3] of uint8")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(f"the picture is {list(image.shape)} of {image.dtype}; expected [H, W, 3] of uint8, RGB")
+        resized = resize_image(image, self.net_size((image.shape[0], image.shape[1])))
+        # Seen as [1, 3, h, w], the array lies in memory just as `channels_last` has it: nothing is copied.
+        return torch.from_numpy(np.require(resized, requirements=("C", "W"))).permute(2, 0, 1)[None].to(self.device)
+
+    def net_size(self, picture_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) at which the net sees a picture of (height, width): its shape, about `size`'s many pixels."""
+        return same_shape_size(self.size, picture_size)
+
+    @torch.inference_mode()
+    def infer(self, images: Tensor) -> Tensor:
+        """The net itself: what `prepare` gave -> logits [1, C, h, w]."""
+        return self._model(images)
+
+    @torch.inference_mode()
+    def finish(self, logits: Tensor, picture_size: tuple[int, int]) -> Segmentation:
+        """Logits -> labels, and scores if kept, on the CPU, at the (height, width) of the picture."""
+        logits = logits.float().cpu()
+        if not self.keep_scores:
+            return Segmentation(predict_labels(logits, picture_size)[0], None)
+        logits = resize_scores(logits, picture_size)
+        return Segmentation(predict_labels(logits, picture_size)[0], logits[0].softmax(dim=0))
+
+
+def same_shape_size(size: tuple[int, int], picture_size: tuple[int, int]) -> tuple[int, int]:
+    """The shape of a picture of (height, width) `picture_size`, with about as many pixels as `size` has."""
+    scale = math.sqrt(math.prod(size) / math.prod(picture_size))
+    return max(1, round(scale * picture_size[0])), max(1, round(scale * picture_size[1]))

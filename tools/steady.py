@@ -1,0 +1,40 @@
+"""Scores of a video's pixels kept steady where nothing moves."""
+
+import cv2
+import numpy as np
+
+_CELL = 4  # pixels: motion is seen on areas of 4 x 4, whose mean hides most of a camera's noise
+_STILL, _MOVING = 5.0, 12.0  # change of brightness (0..255) that is taken for noise, and that is motion for certain
+_REACH = 2  # cells around a moving one that count as moving, too
+_MEMORY = 0.8  # how much of the old a still place keeps from frame to frame
+
+
+class SteadyScores:
+    """Averages each pixel's scores over time, the longer the less it changes.
+
+    Every frame is compared with a picture that is averaged just as the scores are, so the scores of a place are
+    forgotten as soon as it looks different, also after a slow change. A cut, or frames of another size, start it anew.
+    """
+
+    def __init__(self) -> None:
+        self._scores: np.ndarray | None = None
+        self._seen: np.ndarray | None = None
+
+    def start_over(self) -> None:
+        """Forgets what came before: the next frame begins another video."""
+        self._scores = self._seen = None
+
+    def __call__(self, picture: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """picture [H, W, 3] uint8 RGB, scores [H, W] or [C, H, W] float32 -> the scores [same] made steady."""
+        height, width = picture.shape[:2]
+        cells = (max(1, width // _CELL), max(1, height // _CELL))
+        view = cv2.resize(picture, cells, interpolation=cv2.INTER_AREA).astype(np.float32)
+        if self._scores is None or self._seen is None or self._scores.shape != scores.shape:
+            self._scores, self._seen = scores.astype(np.float32), view
+            return self._scores
+        change = cv2.blur(cv2.absdiff(view, self._seen).max(axis=2), (3, 3))
+        moving = cv2.dilate(change, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
+        trust = 1 - _MEMORY * np.clip((_MOVING - moving) / (_MOVING - _STILL), 0, 1)  # in what is new
+        self._seen += trust[:, :, None] * (view - self._seen)
+        self._scores = self._scores + cv2.resize(trust, (width, height)) * (scores - self._scores)
+        return self._scores
