@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class Backbone(nn.Module):
         super().__init__()
         if len(stages) != len(stage_info):
             raise ValueError(f"{len(stages)} stages came with {len(stage_info)} entries of stage_info")
+        if isinstance(out_strides, int):
+            raise ValueError(f"out_strides is {out_strides}; expected several numbers, as in ({out_strides},)")
         last_at_stride = {info.stride: index for index, info in enumerate(stage_info)}
         wanted = sorted(last_at_stride) if out_strides is None else sorted(set(out_strides))
         if not wanted or any(stride not in last_at_stride for stride in wanted):
@@ -52,6 +54,13 @@ class Backbone(nn.Module):
     def classifier_head(self, num_classes: int) -> nn.Module:
         """What the published classifier puts on the last stage: [N, channels, H, W] -> logits [N, num_classes]."""
         return pooled_linear(self.feature_info[-1].channels, num_classes)
+
+    def tensors_beside_classifier(self, head: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG002 (most read none)
+        """What this net has and the classifier that it was pre-trained as has not, by name; `head`: of the classifier.
+
+        Nothing for most nets.
+        """
+        return {}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [N, 3, H, W], normalised -> one [N, channels, ceil(H/s), ceil(W/s)] per out_stride, finest first."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from .base import Backbone
 from .catalogue import CATALOGUE
 from .evaluation import in_evaluation
+from .named_nets import write_options
 from .published import find_weights
 from .registry import BACKBONES, check_overrides, find_builder
 from .weights import load_weights, normalisation_words, read_metadata, read_normalisation, save_weights
@@ -42,6 +43,8 @@ class Classifier(nn.Module):
         input_size: tuple[int, int] = (224, 224),
     ) -> None:
         super().__init__()
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
         self.backbone = backbone
         self.head = backbone.classifier_head(num_classes)
         self.name, self.num_classes, self.input_size = name, num_classes, input_size
@@ -114,8 +117,9 @@ def create_classifier(
     backbone: Backbone = builder(**{**(row.classifier_options if row else {}), **options})
     if backbone_weights is not None:
         load_weights(backbone, find_weights(name, backbone_weights), name=name)
-    classes = num_classes or len(saved.class_names) or DEFAULT_CLASSES
-    classifier = Classifier(backbone, num_classes=classes, name=name, input_size=saved.input_size)
+    if num_classes is None:
+        num_classes = len(saved.class_names) or DEFAULT_CLASSES
+    classifier = Classifier(backbone, num_classes=num_classes, name=name, input_size=saved.input_size)
     classifier.options = options
     classifier.class_names = saved.class_names or classifier.class_names
     if path is not None:
@@ -174,7 +178,7 @@ def save_classifier(
         "name": classifier.name,
         "class_names": json.dumps(classifier.class_names),
         "input_size": json.dumps(classifier.input_size),
-        "options": json.dumps(classifier.options),
+        "options": write_options(classifier.name, classifier.options),
         **normalisation_words(classifier.backbone),
     }
     save_weights(classifier, path, metadata=metadata, half=half)

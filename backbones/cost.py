@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from .evaluation import in_evaluation
+
 
 class Cost(NamedTuple):
     """parameters: numbers (batch norm's scale and shift counted, running statistics not); multiply_adds: of
@@ -62,19 +64,16 @@ def measure_cost_by_part(module: nn.Module, size: tuple[int, int], parts: tuple[
         return hook
 
     handles = [layer.register_forward_hook(count(name)) for name, layer in module.named_modules() if _is_counted(layer)]
-    modes = [(layer, layer.training) for layer in module.modules()]
     device = next(module.parameters()).device
     try:
-        with torch.inference_mode():
-            module.eval()(torch.zeros(1, 3, *size, device=device))
+        with torch.inference_mode(), in_evaluation(module):
+            module(torch.zeros(1, 3, *size, device=device))
     finally:
-        for layer, mode in modes:
-            layer.training = mode
         for handle in handles:
             handle.remove()
 
     def cost(prefix: str, part: nn.Module) -> Cost:
-        inside = (number for name, number in counts.items() if not prefix or name.startswith(prefix + "."))
+        inside = (number for name, number in counts.items() if not prefix or f"{name}.".startswith(f"{prefix}."))
         parameters = [value for name, value in part.named_parameters() if not name.startswith("auxiliary")]
         return Cost(
             sum(parameter.numel() for parameter in parameters),

@@ -116,6 +116,19 @@ def _load(net: TaskNet, path: Path) -> None:
     net.backbone.input_std = tuple(net.std.flatten().tolist())
 
 
+def write_options(name: str, options: Mapping[str, Any]) -> str:
+    """A builder's options as a word of metadata; ValueError for one that is no number or word (a built backbone)."""
+    for option, value in options.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            kind = getattr(value, "__name__", type(value).__name__)
+            raise ValueError(
+                f"option {option!r} of {name} is {kind}, which a file cannot hold; expected a name or numbers"
+            ) from None
+    return json.dumps(dict(options))
+
+
 def save_net(registry: Registry, net: TaskNet, path: str | PathLike[str], *, half: bool) -> None:
     """Write safetensors that `create_net(registry, net.name, ...)` reads back, options and class names too.
 
@@ -127,9 +140,9 @@ def save_net(registry: Registry, net: TaskNet, path: str | PathLike[str], *, hal
         raise ValueError(f"a {kind} called {net.name!r} cannot be made again by name; use create_{kind}")
     if len(net.class_names) != net.num_classes:
         raise ValueError(f"{len(net.class_names)} class names for {net.num_classes} classes")
-    try:
-        options = json.dumps(net.options)
-    except TypeError:
-        raise ValueError(f"the options of {net.name} hold more than numbers and words: {net.options}") from None
-    metadata = {"name": net.name, "class_names": json.dumps(net.class_names), "options": options}
+    metadata = {
+        "name": net.name,
+        "class_names": json.dumps(net.class_names),
+        "options": write_options(net.name, net.options),
+    }
     save_weights(net, path, metadata=metadata, half=half)

@@ -62,9 +62,13 @@ def fetched_path(name: str) -> Path:
 def find_weights(name: str, weights: str | PathLike[str]) -> Path:
     """The file that `weights` means for backbone `name`: "imagenet" is the fetched one, anything else a path.
 
-    Raises ValueError where none is published, FileNotFoundError that says how to fetch it where it was not fetched.
+    Raises ValueError where none is published, FileNotFoundError that says how to fetch it where it was not fetched, or
+    for a word that is no file and nearly "imagenet".
     """
     if weights != IMAGENET:
+        near = nearest(weights, [IMAGENET])
+        if near and not Path(weights).exists():
+            raise FileNotFoundError(f"no weights file {str(weights)!r}{near}")
         return Path(weights)
     path = fetched_path(name)
     if path.is_file():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from .catalogue import ROWS
+from .catalogue import CATALOGUE, ROWS
 
 
 def recognize(state: Mapping[str, Tensor]) -> str | None:
@@ -17,12 +18,15 @@ def recognize(state: Mapping[str, Tensor]) -> str | None:
     """
     came = {name.removeprefix("backbone."): value for name, value in state.items()}
     shapes = _shapes(came)
-    for row in ROWS if shapes else ():
-        with torch.device("meta"):  # shapes alone: no memory, no random numbers
-            backbone = row.build(**row.options)
-        if _shapes(backbone.state_dict()) == shapes:
-            return row.name
-    return None
+    return next((row.name for row in ROWS if shapes and _row_shapes(row.name) == shapes), None)
+
+
+@cache
+def _row_shapes(name: str) -> dict[str, torch.Size]:
+    """Of the catalogue's net."""
+    row = CATALOGUE[name]
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        return _shapes(row.build(**row.options).state_dict())
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -14,9 +14,9 @@ from mmengine.registry import Registry
 BACKBONES = Registry("backbone")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def nearest(word: object, choices: Iterable[str]) -> str:
     """A clause for an error message that names the choice nearest to `word`: " (nearest: 'snet49')", or "" if none."""
-    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.4)
+    matches = difflib.get_close_matches(str(word), list(choices), n=1, cutoff=0.4)
     return f" (nearest: {matches[0]!r})" if matches else ""
 
 

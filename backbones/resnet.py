@@ -34,7 +34,7 @@ WIDTHS = (64, 128, 256, 512)
 
 def _convolution(conv: str | ConvFactory) -> ConvFactory:
     """A factory by its name, or as it came; ValueError with the nearest name."""
-    if not isinstance(conv, str):
+    if callable(conv):
         return conv
     if conv not in CONVOLUTIONS:
         raise ValueError(f"conv is {conv!r}{nearest(conv, CONVOLUTIONS)}; expected one of {', '.join(CONVOLUTIONS)}")
@@ -95,8 +95,7 @@ class ResNet(Backbone):
         out_strides: Sequence[int] | None = None,
     ) -> None:
         if depth not in DEPTHS:
-            near = min(DEPTHS, key=lambda known: abs(known - depth))
-            raise ValueError(f"depth is {depth} (nearest: {near}); ResNet comes with {', '.join(map(str, DEPTHS))}")
+            raise ValueError(f"depth is {depth!r}; ResNet comes with {', '.join(map(str, DEPTHS))}")
         if dilate_last and conv != "standard":
             raise ValueError(f"dilate_last needs conv 'standard', which can be dilated; conv is {conv!r}")
         repeats, expansion = DEPTHS[depth]

@@ -69,7 +69,7 @@ class ShuffleNetV1(Backbone):
     def __init__(self, groups: int = 3, width: float = 1.0, *, out_strides: Sequence[int] | None = None) -> None:
         if (groups, width) not in PUBLISHED:
             known = ", ".join(f"{count} at {size}x" for count, size in PUBLISHED)
-            raise ValueError(f"ShuffleNetV1 with {groups} groups at {width}x was not published; there are {known}")
+            raise ValueError(f"ShuffleNetV1 with {groups!r} groups at {width!r}x was not published; there are {known}")
         stem, first = PUBLISHED[groups, width]
         widths = (stem, *(first * 2**stage for stage in range(len(STAGE_REPEATS))))
         stages: list[nn.Module] = [conv_norm_act(3, stem, 3, 2), nn.MaxPool2d(3, 2, padding=1)]

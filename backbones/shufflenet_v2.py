@@ -51,7 +51,7 @@ class ShuffleNetV2(Backbone):
 
     def __init__(self, width: float = 1.0, *, out_strides: Sequence[int] | None = None) -> None:
         if width not in CHANNELS:
-            raise ValueError(f"width is {width}; ShuffleNetV2 is published at {', '.join(map(str, CHANNELS))}")
+            raise ValueError(f"width is {width!r}; ShuffleNetV2 is published at {', '.join(map(str, CHANNELS))}")
         channels, self._classifier_channels = CHANNELS[width]
         stages, info = shuffle_net(channels, kernel_size=3, stem_channels=24)
         super().__init__(stages, info, out_strides=out_strides)

@@ -27,7 +27,7 @@ class SNet(Backbone):
 
     def __init__(self, size: int = 49, *, out_strides: Sequence[int] | None = None) -> None:
         if size not in CHANNELS:
-            raise ValueError(f"size is {size}; SNet is published as {', '.join(map(str, CHANNELS))}")
+            raise ValueError(f"size is {size!r}; SNet is published as {', '.join(map(str, CHANNELS))}")
         stem, channels, last = CHANNELS[size]
         stages, info = shuffle_net(channels, kernel_size=5, stem_channels=stem, last_channels=last)
         super().__init__(stages, info, out_strides=out_strides)

@@ -83,7 +83,9 @@ class SqueezeNet(Backbone):
         out_strides: Sequence[int] | None = None,
     ) -> None:
         if version not in VERSIONS:
-            raise ValueError(f"version is {version!r}{nearest(version, VERSIONS)}; expected {' or '.join(VERSIONS)}")
+            raise ValueError(
+                f"version is {version!r}{nearest(version, VERSIONS)}; expected {' or '.join(map(repr, VERSIONS))}"
+            )
         if bypass not in get_args(Bypass):
             raise ValueError(
                 f"bypass is {bypass!r}{nearest(bypass, get_args(Bypass))}; expected none, simple or complex"

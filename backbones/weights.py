@@ -102,9 +102,9 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on pickles that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, LookupError):  # a text file is taken for a pickle, and asks for what is not there
         raise ValueError(f"{path} holds more than tensors and numbers, or is no weights file; it was not run") from None
-    except (RuntimeError, EOFError, LookupError, ValueError, TypeError, AssertionError) as error:
+    except (RuntimeError, EOFError, ValueError, TypeError, AssertionError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path} is no readable weights file: {reason}") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -134,20 +134,22 @@ def load_weights(module: nn.Module, path: str | PathLike[str], *, name: str | No
     own = module.state_dict()
     fitting = {own_name: value for own_name, value in content.tensors.items() if own_name in own}
     module.load_state_dict(fitting, strict=False)
-    used = {content.names[own_name] for own_name in fitting}
+    used = {content.names[own_name] for own_name in fitting if own_name in content.names}
+    loaded = len(used)
     if isinstance(module, Backbone):
         for attribute, numbers in content.normalisation.items():
             setattr(module, attribute, numbers)
         used.update(("mean", "std"))  # a detector's buffers
-    report = LoadReport(len(fitting), tuple(stored for stored in state if stored not in used))
+    report = LoadReport(loaded, tuple(stored for stored in state if stored not in used))
     if name is not None:
         _say_unused(path, report)
     return report
 
 
 class _Content(NamedTuple):
-    """What a file holds for one module: tensors under the module's names; its names -> the file's; the publisher, ""
-    for our own files; a backbone's `input_mean` and `input_std` where the file says them.
+    """What a file holds for one module: tensors under the module's names; its names -> the file's, for those that are
+    in the file as they are; the publisher, "" for our own files; a backbone's `input_mean` and `input_std` where the
+    file says them.
     """
 
     tensors: dict[str, Tensor]
@@ -171,8 +173,10 @@ def _content_for(module: nn.Module, state: Mapping[str, Tensor], path: str | Pat
         normalisation = {"input_mean": published.input_mean, "input_std": published.input_std}
     inner = [name for name in tensors if name.startswith("backbone.")]
     if isinstance(module, Backbone) and inner:
+        head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
         tensors = {name.removeprefix("backbone."): tensors[name] for name in inner}
         names = {name.removeprefix("backbone."): names[name] for name in inner}
+        tensors |= module.tensors_beside_classifier(head)
     return _Content(tensors, names, publisher, normalisation)
 
 

@@ -16,7 +16,7 @@ in evaluation; `bounded=False` is the figure's form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -146,3 +146,15 @@ class XceptionAB(Backbone):
             stages.append(FullyConnectedAttention(channels[-1]))
             info.append(info[-1])
         super().__init__(stages, info, out_strides=out_strides)
+
+    def tensors_beside_classifier(self, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The attention as it is here, with the classifier's linear layer where that has as many classes."""
+        if not isinstance(self.stages[-1], FullyConnectedAttention):
+            return {}
+        own = {f"stages.{len(self.stages) - 1}.{name}": value for name, value in self.stages[-1].state_dict().items()}
+        linear = {name.rpartition(".")[2]: value for name, value in head.items()}
+        for part, value in linear.items():
+            (name,) = [name for name in own if name.endswith(f"fc.{part}")]
+            if own[name].shape == value.shape:
+                own[name] = value
+        return own

@@ -9,8 +9,9 @@ and neither batch norm nor ReLU, as in the authors' release.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,6 +64,7 @@ def thundernet(
     *,
     num_classes: int = 80,
     backbone_weights: str | PathLike[str] | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
     input_size: Sequence[int] = (320, 320),
     bins: int = 7,
     thin_channels: int = 5,
@@ -85,7 +87,8 @@ def thundernet(
 ) -> TwoStageDetector:
     """ThunderNet on any backbone; the defaults are the paper's where it says.
 
-    A backbone that ends at stride 16 is extended to 32 (`backbones.reach_strides`).
+    A backbone that ends at stride 16 is extended to 32 (`backbones.reach_strides`); backbone_options: its own, such as
+    {"width": 0.6} for mobilenet_v1.
 
     input_size: (height, width) the net is meant for; any multiple of 16 works. bins, thin_channels: the thin map has
     thin_channels * bins^2 = 245 channels. sampling "ohem" or "random": see `detect.sampling`. Raises ValueError for an
@@ -107,7 +110,7 @@ def thundernet(
         raise ValueError(
             f"rpn_negative_iou {rpn_negative_iou}, rpn_positive_iou {rpn_positive_iou}: expected 0..1, rising"
         )
-    backbone = reach_strides(backbone, (16, 32), weights=backbone_weights)
+    backbone = reach_strides(backbone, (16, 32), weights=backbone_weights, options=backbone_options)
     height, width = checked_input_size(input_size)
     thin = thin_channels * bins * bins
     rpn = RegionProposalNetwork(

@@ -10,8 +10,9 @@ net has the paper's size (its "Params (M)" are megabytes), so the release is wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +126,7 @@ def bisenet(
     *,
     num_classes: int = 19,
     backbone_weights: str | PathLike[str] | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
     input_size: Sequence[int] = (768, 1536),
     spatial_path: str = "released",
     auxiliary_channels: int = 128,
@@ -136,17 +138,18 @@ def bisenet(
 ) -> Segmenter:
     """BiSeNet on any backbone; one that ends at stride 16 is extended to 32 (`backbones.reach_strides`).
 
-    input_size: (height, width) the net is meant for; any size works. auxiliary_channels: inside the two heads that
-    only learn (the release has 256 in its accuracy runs of ResNet-18). auxiliary_weight: alpha of section 3.3. pixels
-    ("ohem" or "all"), ohem_threshold, ohem_least_kept, class_weights: see `segment.losses.PixelLoss`. Raises ValueError
-    for an unknown backbone or word and for a number that cannot be.
+    backbone_options: the backbone's own, such as {"width": 0.6} for mobilenet_v1. input_size: (height, width) the net
+    is meant for; any size works. auxiliary_channels: inside the two heads that only learn (the release has 256 in its
+    accuracy runs of ResNet-18). auxiliary_weight: alpha of section 3.3. pixels ("ohem" or "all"), ohem_threshold,
+    ohem_least_kept, class_weights: see `segment.losses.PixelLoss`. Raises ValueError for an unknown backbone or word
+    and for a number that cannot be.
     """
     checked_classes(num_classes, class_weights)
     if auxiliary_channels < 1 or auxiliary_weight < 0:
         came = f"auxiliary_channels is {auxiliary_channels}, auxiliary_weight {auxiliary_weight}"
         raise ValueError(f"{came}; expected at least 1, and a number from 0")
     height, width = checked_input_size(input_size)
-    backbone = reach_strides(backbone, (16, 32), weights=backbone_weights)
+    backbone = reach_strides(backbone, (16, 32), weights=backbone_weights, options=backbone_options)
     return Segmenter(
         backbone,
         BilateralDecoder(backbone.feature_info),

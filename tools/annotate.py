@@ -1,26 +1,26 @@
 """Pictures and frames in; annotated ones, records of what was found, and the time of each stage out."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from detect.predictor import Predictor
-from detect.results import Detections
 from pictures.images import read_image
 
-from .draw import draw_detections, draw_note
+from .draw import draw_note
 from .frame_log import FrameLog
 from .progress import show_progress
 from .stages import StageClock
 from .video import Frame, LiveVideo, VideoFile
 from .video_sink import VideoSink
+from .views import View
 from .window import Window
 
 _BLANK = np.zeros((480, 640, 3), np.uint8)
@@ -28,35 +28,37 @@ _BLANK = np.zeros((480, 640, 3), np.uint8)
 
 @dataclass
 class Tally:
-    """What was found in a row of frames or pictures. boxes, frames_with: class -> how many."""
+    """What was found in a row of frames or pictures.
+
+    amounts: class -> how many boxes, or parts of a picture, in all; frames_with: class -> in how many frames.
+    """
 
     frames: int = 0
-    boxes: Counter[str] = field(default_factory=Counter)
+    amounts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     frames_with: Counter[str] = field(default_factory=Counter)
 
-    def add(self, names: Sequence[str]) -> None:
-        """Counts one more frame, in which objects of these classes were found."""
+    def add(self, found: Mapping[str, float]) -> None:
+        """Counts one more frame, in which so much of each class was found."""
         self.frames += 1
-        self.boxes.update(names)
-        self.frames_with.update(set(names))
+        self.frames_with.update(found.keys())
+        for name, amount in found.items():
+            self.amounts[name] += amount
 
 
 class Annotator:
-    """Finds, draws and notes down the objects in pictures, and times the stages.
+    """Finds, draws and notes down what a view shows of pictures, and times the stages.
 
-    labels: the classes to keep, None for all; log: where each picture's detections are written, None for nowhere.
+    log: where each picture's answer is written, None for nowhere.
     """
 
-    def __init__(
-        self, predictor: Predictor, *, labels: Sequence[int] | None = None, log: FrameLog | None = None
-    ) -> None:
-        self.predictor, self.log = predictor, log
-        self.labels = None if labels is None else torch.tensor(labels)
+    def __init__(self, view: View[Any], *, log: FrameLog | None = None) -> None:
+        self.view, self.log = view, log
         self.clock, self.tally = StageClock(), Tally()
 
     def start_over(self) -> None:
         """Forgets times and counts and runs the net once: its first run is slow and says nothing about the others."""
-        self.predictor(_BLANK)
+        predictor = self.view.predictor
+        self.view.finish(predictor.infer(predictor.prepare(_BLANK)), (_BLANK.shape[0], _BLANK.shape[1]))
         self.clock, self.tally = StageClock(), Tally()
 
     def read_picture(self, path: Path) -> np.ndarray:
@@ -69,16 +71,17 @@ class Annotator:
                 self.log.write_error(str(path), str(error))
             raise
 
-    def annotate_picture(self, picture: np.ndarray, name: str, target: Path) -> tuple[np.ndarray, Detections]:
-        """Writes the annotated picture to `target` and gives it with the detections; `name` stands in the log.
+    def annotate_picture(self, picture: np.ndarray, name: str, target: Path) -> tuple[np.ndarray, Any]:
+        """Writes the annotated picture to `target` and gives it with the answer; `name` stands in the log.
 
         Raises OSError where the result cannot be written.
         """
+        self.view.begin()
         found = self._find(picture)
         with self.clock.stage("draw"):
-            drawn = draw_detections(picture, found, self.predictor.class_names)
+            drawn = self.view.draw(picture, found)
         with self.clock.stage("write"):
-            self._note(name, picture, found)
+            self.view.note(self.log, name, picture.shape[:2], found)
             write_image(target, drawn)
         return drawn, found
 
@@ -95,12 +98,14 @@ class Annotator:
 
         `name` stands in the log. Raises BrokenOffError after the last frame of a source that broke off.
         """
+        self.view.begin()
         for frame in _with_progress(self._decoded(islice(source, max_frames)), source.info.frames, max_frames):
             found = self._find(frame.picture)
             with self.clock.stage("draw"):
-                drawn = draw_detections(frame.picture, found, self.predictor.class_names)
+                drawn = self.view.draw(frame.picture, found)
             with self.clock.stage("write"):
-                self._note(name, frame.picture, found, frame=frame.number, time=round(frame.time, 4))
+                size, seconds = frame.picture.shape[:2], round(frame.time, 4)
+                self.view.note(self.log, name, size, found, frame=frame.number, time=seconds)
                 if sink is not None:
                     sink.write(drawn, frame.time if source.is_live else None)
             if window is not None and not window.show(self._with_age(drawn, frame, source)):
@@ -115,24 +120,19 @@ class Annotator:
                 return
             yield frame
 
-    def _find(self, picture: np.ndarray) -> Detections:
-        """The detections in a picture [H, W, 3] uint8 RGB, in its pixels."""
+    def _find(self, picture: np.ndarray) -> Any:
+        """What the view answers for a picture [H, W, 3] uint8 RGB."""
+        predictor = self.view.predictor
         with self.clock.stage("prepare"):
-            images = self.predictor.prepare(picture)
+            images = predictor.prepare(picture)
         with self.clock.stage("net"):
-            raw = self.predictor.infer(images)
-            if self.predictor.device.type == "cuda":
-                torch.cuda.synchronize(self.predictor.device)  # else the next stage would be charged for the net
+            raw = predictor.infer(images)
+            if predictor.device.type == "cuda":
+                torch.cuda.synchronize(predictor.device)  # else the next stage would be charged for the net
         with self.clock.stage("finish"):
-            found = self.predictor.finish(raw, (picture.shape[0], picture.shape[1]))
-            if self.labels is not None:
-                found = found[torch.isin(found.labels, self.labels)]
-        self.tally.add([self.predictor.class_names[label] for label in found.labels.tolist()])
+            found = self.view.finish(raw, (picture.shape[0], picture.shape[1]))
+        self.tally.add(self.view.amounts(found))
         return found
-
-    def _note(self, source: str, picture: np.ndarray, found: Detections, **when: float) -> None:
-        if self.log is not None:
-            self.log.write(source, picture.shape[:2], found, self.predictor.class_names, **when)
 
     def _with_age(self, drawn: np.ndarray, frame: Frame, source: VideoFile | LiveVideo) -> np.ndarray:
         if isinstance(source, VideoFile):

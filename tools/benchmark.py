@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
+from .part_times import DETECTOR_STAGES, SEGMENTER_STAGES, Stages, TimedNet, repeated, time_stages
 from .table import format_table
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from backbones.cost import Cost
-    from detect import TwoStageDetector
 
-PARTS = ("backbone", "neck", "rpn", "refine", "head")
-STAGES = ("prepare", "backbone", "neck", "rpn", "refine", "propose", "head", "finish")
-WARM_UP = 3
 NOISE_SIZE = (480, 640)  # (height, width) of the made-up picture
 _BACKBONE_SIZE = (224, 224)
 
@@ -44,7 +40,7 @@ class Report:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL and how to measure it."""
-    parser.add_argument("model", metavar="MODEL", help="a detector or backbone (see swiftsight list)")
+    parser.add_argument("model", metavar="MODEL", help="a detector, segmenter or backbone (see swiftsight list)")
     parser.add_argument("--weights", metavar="W", help="a weights file, or the name of shipped ones (random weights)")
     parser.add_argument("--size", metavar=("H", "W"), nargs=2, type=int, help="input size (what the net is meant for)")
     parser.add_argument("--batch", metavar="N", type=int, default=1, help="pictures at a time (1)")
@@ -77,32 +73,38 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> Report:
     """Build the net that `args` names and measure it. ValueError for an unknown name, with the nearest one."""
+    import detect
+    import segment
     from backbones import list_backbones
     from backbones.registry import nearest
-    from detect import list_detectors
 
-    if args.model in list_detectors():
-        return _measure_detector(args)
+    if args.model in detect.list_detectors():
+        return _measure_net(args, detect.create_detector, detect.Predictor, DETECTOR_STAGES)
+    if args.model in segment.list_segmenters():
+        return _measure_net(args, segment.create_segmenter, segment.Predictor, SEGMENTER_STAGES)
     if args.model in list_backbones():
         return _measure_backbone(args)
-    names = [*list_detectors(), *list_backbones()]
-    raise ValueError(
-        f"no detector or backbone is called {args.model!r}{nearest(args.model, names)}: see swiftsight list"
-    )
+    names = [*detect.list_detectors(), *segment.list_segmenters(), *list_backbones()]
+    near = nearest(args.model, names)
+    raise ValueError(f"no detector, segmenter or backbone is called {args.model!r}{near}: see swiftsight list")
 
 
-def _measure_detector(args: argparse.Namespace) -> Report:
+def _measure_net(
+    args: argparse.Namespace, create: Callable[..., Any], predictor_of: Callable[..., Any], stages: Stages
+) -> Report:
     from backbones.cost import measure_cost_by_part
-    from detect import Predictor, create_detector
+    from pictures.images import resize_image
 
-    net = create_detector(args.model, weights=args.weights)
+    net = create(args.model, weights=args.weights)
     size = tuple(args.size) if args.size else net.input_size
-    costs = measure_cost_by_part(net, size, PARTS)
+    timed = TimedNet(net, stages)
+    predictor = predictor_of(timed, size=size)
+    costs = measure_cost_by_part(net, size, timed.parts)
     picture, seen = choose_picture(args.picture)
-    timed = TimedDetector(net)
-    predictor = Predictor(timed, size=size)
+    if stages is SEGMENTER_STAGES:  # it answers for every pixel of a picture, and keeps its shape
+        picture = resize_image(picture, size)
     setting = {**_setting(args, size), "picture": seen}
-    return Report(setting, costs, time_detector(predictor, timed, picture, args.batch, args.repeat))
+    return Report(setting, costs, time_stages(predictor, timed, picture, args.batch, args.repeat))
 
 
 def _measure_backbone(args: argparse.Namespace) -> Report:
@@ -119,80 +121,9 @@ def _measure_backbone(args: argparse.Namespace) -> Report:
     net = fused_copy(backbone).to(memory_format=torch.channels_last)
     images = torch.rand(args.batch, 3, *size).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        seconds = _repeat(lambda: _timed(lambda: net(images)), args.repeat)
+        seconds = repeated(lambda: _timed(lambda: net(images)), args.repeat)
     times = {"total": [1000 * value for value in seconds]}
     return Report(_setting(args, size), {"total": measure_cost(backbone, size)}, times)
-
-
-class TimedDetector:
-    """A detector that answers as ever, made fast as the predictor makes it, while a clock runs over its parts.
-
-    seconds: stage -> what the last call spent there. What comes before the backbone (normalising) is "prepare", what
-    lies between the refined map and the head is "propose", and what follows the head (decoding) is "finish".
-    """
-
-    def __init__(self, net: TwoStageDetector) -> None:
-        import torch
-
-        from backbones.fusion import fused_copy
-
-        self.net: Any = fused_copy(net).to(memory_format=torch.channels_last)
-        self.class_names, self.input_size = net.class_names, net.input_size
-        self.seconds: dict[str, float] = {}
-        self._last = 0.0
-        before = {"backbone": "prepare", "head": "propose"}
-        for name in PARTS:
-            part = self.net.get_submodule(name)
-            part.register_forward_pre_hook(self._lap_hook(before.get(name, name)))
-            part.register_forward_hook(self._lap_hook(name))
-
-    def __call__(self, images: Tensor) -> Any:
-        """See `TwoStageDetector.forward`."""
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self._last = time.perf_counter()
-        raw = self.net(images)
-        self._lap("finish")
-        return raw
-
-    def _lap_hook(self, stage: str) -> Callable[..., None]:
-        return lambda *_: self._lap(stage)
-
-    def _lap(self, stage: str) -> None:
-        """All since the last lap was spent in `stage`."""
-        now = time.perf_counter()
-        self.seconds[stage] += now - self._last
-        self._last = now
-
-
-def time_detector(
-    predictor: Any, timed: TimedDetector, picture: np.ndarray, batch: int, repeat: int
-) -> dict[str, list[float]]:
-    """Milliseconds of every stage, and in total, of each repetition: from `batch` pictures to their detections."""
-    import torch
-
-    from detect import RawDetections
-
-    def once() -> dict[str, float]:
-        start = time.perf_counter()
-        images = torch.cat([predictor.prepare(picture) for _ in range(batch)])
-        prepared = time.perf_counter()
-        raw = predictor.infer(images)
-        answered = time.perf_counter()
-        for boxes, scores in zip(raw.boxes, raw.scores, strict=True):
-            predictor.finish(RawDetections(boxes[None], scores[None]), picture.shape[:2])
-        end = time.perf_counter()
-        seconds = dict(timed.seconds)
-        seconds["prepare"] += prepared - start
-        seconds["finish"] += end - answered
-        return {**seconds, "total": end - start}
-
-    runs = _repeat(once, repeat)
-    return {stage: [1000 * seconds[stage] for seconds in runs] for stage in (*STAGES, "total")}
-
-
-def _repeat(once: Callable[[], Any], repeat: int) -> list[Any]:
-    """The results of `repeat` calls, after a few that do not count."""
-    return [once() for _ in range(WARM_UP + repeat)][WARM_UP:]
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -205,7 +136,7 @@ def choose_picture(path: Path | None) -> tuple[np.ndarray, str]:
     """[H, W, 3] uint8 RGB and its name: the one asked for, the sample picture where it is installed, or noise."""
     import numpy as np
 
-    from detect.formats.images import read_image
+    from pictures.images import read_image
 
     from .samples import PICTURE, find_sample
 

@@ -38,7 +38,7 @@ VERBS = {
     ),
     "demo": Verb(
         "demo",
-        "find objects in a picture, a folder, a video or a camera",
+        "find objects, or label pixels, in a picture, a folder, a video or a camera",
         "swiftsight demo --source sample --output demo_output",
     ),
     "bench": Verb("benchmark", "measure what a net costs, part by part", "swiftsight bench thundernet_snet49"),

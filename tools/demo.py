@@ -1,4 +1,6 @@
-"""`swiftsight demo`: objects found in a picture, a folder of pictures, a video or a camera, drawn and noted down.
+"""`swiftsight demo`: what a net finds in a picture, a folder of pictures, a video or a camera, drawn and noted down.
+
+A detector draws boxes. A segmenter colours the pixels of each class, or puts a person before another background.
 
 Results: annotated files in a folder (`demo_output` unless --output names another) are called `<name>_detected` and
 replace those of an earlier run; --output FILE replaces that file; a source is never overwritten. A camera without
@@ -7,38 +9,44 @@ a window is recorded under a name with the time in it. Videos carry no sound.
 
 import argparse
 import re
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
-from backbones.registry import nearest
-from detect import Predictor, create_detector
-from detect.results import Detections
+import detect
+import segment
+from detect import create_detector
+from segment import create_segmenter, list_segmenters
 
 from .annotate import Annotator
+from .cutout import parse_background
 from .destinations import (
     PICTURE_SUFFIXES,
     SourceKind,
     detected_name,
+    make_label_folder,
     pictures_in,
     refuse_overwriting,
     result_file,
     result_folder,
     source_kind,
 )
+from .detection_view import DetectionView
 from .device import add_device_argument, choose_device
+from .errors import UsageError
 from .frame_log import FrameLog
 from .model_choice import choose_weights
 from .progress import show_progress
 from .samples import CLIP, PICTURE, find_sample
+from .segmentation_view import SegmentationView
 from .table import format_table
+from .termination import termination_as_interrupt
 from .video import BrokenOffError, frames, without_password
 from .video_sink import CODECS, VideoSink
+from .views import View, count
 from .window import Window, why_no_window
 
 INTERRUPTED = 130
@@ -48,7 +56,7 @@ _RECORDING_RATE = 30.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[MODEL] [--weights W] --source S [--output PATH] [--json FILE] and the settings of finding and showing."""
     add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", help="a detector's name (default: the shipped person detector)")
+    add("model", nargs="?", metavar="MODEL", help="a detector or segmenter (default: the shipped person detector)")
     add("--weights", metavar="W", help="a weights file, or the data set's name of shipped weights, such as person")
     add(
         "--source",
@@ -61,10 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a file (replaced if there) or a folder for what is drawn (default: demo_output)",
     )
-    add("--json", type=Path, metavar="FILE", help="detections per picture or frame: .json for a list, .jsonl for lines")
-    add("--size", type=int, nargs=2, metavar=("H", "W"), help="the net's input size (default: what it was trained for)")
-    add("--score", type=_fraction, metavar="S", default=0.5, help="the least score that counts, 0..1 (default: 0.5)")
-    add("--classes", nargs="+", metavar="NAME", help="find only these classes")
+    add("--json", type=Path, metavar="FILE", help="what is found in each frame: .json for a list, .jsonl for lines")
+    size = "the net's input size (default: what it was trained for); segmenters keep the picture's shape"
+    add("--size", type=int, nargs=2, metavar=("H", "W"), help=size)
+    add("--score", type=_fraction, metavar="S", help="detectors: the least score that counts, 0..1 (default: 0.5)")
+    add("--classes", nargs="+", metavar="NAME", help="show only these classes")
+    behind = "segmenters: blur, a colour or a picture to stand behind the person, in place of what is there"
+    add("--background", metavar="B", help=behind)
+    add("--labels", type=Path, metavar="DIR", help="segmenters: a folder for the classes of the pixels, as grey PNG")
     add("--max-frames", type=_positive, metavar="N", help="stop a video or camera after N frames")
     show = "a window (default: for a camera, where one can open); q or Escape closes it"
     add("--show", action=argparse.BooleanOptionalAction, help=show)
@@ -74,10 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 done, 1 something could not be read, 130 interrupted."""
     kind = source_kind(args.source)
-    predictor = _create_predictor(args)
-    labels = _labels(args.classes, predictor.class_names)
-    with FrameLog(args.json) if args.json else nullcontext() as log, _termination_as_interrupt():
-        annotator = Annotator(predictor, labels=labels, log=log)
+    view = _create_view(args)
+    if args.labels is not None:
+        make_label_folder(args.labels, args.output, args.source, kind)
+    with FrameLog(args.json) if args.json else nullcontext() as log, termination_as_interrupt():
+        annotator = Annotator(view, log=log)
         annotator.start_over()
         return _DEMOS[kind](annotator, args)
 
@@ -152,9 +165,7 @@ _DEMOS: dict[SourceKind, Callable[[Annotator, argparse.Namespace], int]] = {
 
 def _annotate_picture(annotator: Annotator, source: Path, target: Path, window: Window | None) -> None:
     drawn, found = annotator.annotate_picture(annotator.read_picture(source), str(source), target)
-    print(f"{source.name}, {drawn.shape[1]} x {drawn.shape[0]} pixels: {_count(len(found), 'object')} found")
-    if len(found):
-        print(_found_table(found, annotator.predictor.class_names))
+    print(f"{source.name}, {drawn.shape[1]} x {drawn.shape[0]} pixels: {annotator.view.describe(found)}")
     print(f"drawn in {target}")
     if window is not None:
         with window:
@@ -190,7 +201,7 @@ def _annotate_video(
         except KeyboardInterrupt:
             _say_cut_off("interrupted")
             code = INTERRUPTED
-    print(f"{Path(name).name}: {_count(annotator.tally.frames, 'frame')}")
+    print(f"{Path(name).name}: {count(annotator.tally.frames, 'frame')}")
     _print_tally(annotator, "frames")
     _print_speed(annotator)
     if sink is not None and sink.frames_written:
@@ -203,20 +214,28 @@ def _say_cut_off(reason: str) -> None:
     print(f"{after_progress}{reason}; what came before is kept", file=sys.stderr)
 
 
-def _create_predictor(args: argparse.Namespace) -> Predictor:
+def _create_view(args: argparse.Namespace) -> View[Any]:
+    """The net that is meant, ready to look. UsageError for an option that is for the other kind of net."""
+    background = None if args.background is None else parse_background(args.background)
     device = choose_device(args.device)
     name, weights = choose_weights(args.model, args.weights)
-    model = create_detector(name, weights=weights).to(device)
-    return Predictor(model, size=args.size, score_threshold=args.score)
+    if name not in list_segmenters():
+        _refuse(args, ("background", "labels"), f"is for nets that label pixels; {name} finds boxes")
+        detector = create_detector(name, weights=weights).to(device)
+        score = 0.5 if args.score is None else args.score
+        return DetectionView(detect.Predictor(detector, size=args.size, score_threshold=score), classes=args.classes)
+    _refuse(args, ("score",), f"is for detectors; {name} gives every pixel a class")
+    if background is not None:
+        _refuse(args, ("classes",), "says what to colour; with --background nothing is coloured")
+    segmenter = create_segmenter(name, weights=weights).to(device)
+    predictor = segment.Predictor(segmenter, size=args.size, keep_scores=background is not None)
+    return SegmentationView(predictor, classes=args.classes, background=background, label_folder=args.labels)
 
 
-def _labels(names: Sequence[str] | None, class_names: Sequence[str]) -> list[int] | None:
-    """Class names -> their numbers; ValueError for an unknown one."""
-    for name in names or ():
-        if name not in class_names:
-            near = nearest(name, class_names) or f"; expected one of {', '.join(class_names)}"
-            raise ValueError(f"the detector knows no class {name!r}{near}")
-    return None if names is None else [class_names.index(name) for name in names]
+def _refuse(args: argparse.Namespace, options: tuple[str, ...], why: str) -> None:
+    for option in options:
+        if getattr(args, option) is not None:
+            raise UsageError(f"--{option} {why}")
 
 
 def _open_window(args: argparse.Namespace) -> Window | None:
@@ -228,35 +247,23 @@ def _open_window(args: argparse.Namespace) -> Window | None:
     return Window("swiftsight") if wanted and reason is None else None
 
 
-def _found_table(found: Detections, class_names: Sequence[str]) -> str:
-    rows = [
-        [class_names[label], f"{score:.2f}", *(f"{value:.0f}" for value in box)]
-        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-    ]
-    return format_table(("class", "score", "x1", "y1", "x2", "y2"), rows)
-
-
 def _print_tally(annotator: Annotator, noun: str) -> None:
     tally = annotator.tally
-    if tally.frames and not tally.boxes:
+    if tally.frames and not tally.amounts:
         print(f"nothing was found in {tally.frames} {noun}")
-    for name, count in tally.boxes.most_common():
-        with_it = tally.frames_with[name]
-        print(f"{name}: found in {with_it} of {tally.frames} {noun}, {_count(count, 'box', 'boxes')}")
+    for name, amount in sorted(tally.amounts.items(), key=lambda item: -item[1]):
+        much = annotator.view.describe_amount(amount, tally.frames)
+        print(f"{name}: found in {tally.frames_with[name]} of {tally.frames} {noun}, {much}")
 
 
 def _print_speed(annotator: Annotator) -> None:
-    medians, count = annotator.clock.medians(), annotator.tally.frames
-    if not count:
+    medians, frames_seen = annotator.clock.medians(), annotator.tally.frames
+    if not frames_seen:
         return
     print(format_table(("stage", "ms (median)"), [(stage, f"{value:.1f}") for stage, value in medians.items()]))
     net = sum(medians[stage] for stage in ("prepare", "net", "finish"))
-    whole = count / annotator.clock.elapsed()
+    whole = frames_seen / annotator.clock.elapsed()
     print(f"{1000 / net:.1f} frames per second for prepare + net + finish, {whole:.1f} with everything")
-
-
-def _count(number: int, noun: str, plural: str | None = None) -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _positive(word: str) -> int:
@@ -273,20 +280,3 @@ def _fraction(word: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{word!r}; expected a number in 0..1")
     return value
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """A polite kill (a container that stops, `timeout`) ends like Ctrl-C: with everything closed."""
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # only there may signals be taken
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,7 @@
 """What a demo's source is, and where its results go: under names of their own, never over the source."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -56,6 +57,33 @@ def pictures_in(folder: Path) -> list[Path]:
 def detected_name(source: str | os.PathLike[str], suffix: str) -> str:
     """The name of an annotated file that goes into a folder: one that no source has."""
     return f"{Path(source).stem}_detected{suffix}"
+
+
+def label_picture_name(source: str | os.PathLike[str], frame: float | None = None) -> str:
+    """The name of the label picture of a picture, or of a video's frame: NAME.png, NAME_000012.png."""
+    stem = Path(source).stem
+    return f"{stem}.png" if frame is None else f"{stem}_{frame:06.0f}.png"
+
+
+def make_label_folder(folder: Path, output: Path | None, source: str, kind: SourceKind) -> None:
+    """Makes the folder for label pictures where it is missing.
+
+    Raises ValueError where they could replace a source, a result or each other; OSError if the folder cannot be made.
+    """
+    taken = {"results": output or DEFAULT_FOLDER}
+    if output is not None and output.suffix and not output.is_dir():
+        taken["results"] = output.parent
+    if kind in (SourceKind.PICTURE, SourceKind.FOLDER):
+        taken["source"] = Path(source) if kind is SourceKind.FOLDER else Path(source).parent
+    for whose, other in taken.items():
+        if folder.resolve() == other.resolve():
+            raise ValueError(f"--labels {folder} is the folder of the {whose}; choose another, to keep the two apart")
+    if kind is SourceKind.FOLDER:
+        names = Counter(label_picture_name(path) for path in pictures_in(Path(source)))
+        name, times = names.most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{times} pictures in {source} would have the labels {name}; rename all but one")
+    result_folder(folder)
 
 
 def result_file(output: Path | None, name: str, suffixes: Sequence[str]) -> Path:

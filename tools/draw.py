@@ -68,14 +68,14 @@ def draw_detections(image: np.ndarray, detections: Detections, class_names: Sequ
         labels.append(_choose_label(texts, box, class_colour(label), style, canvas.shape[:2], labels))
     for chosen in reversed(labels):
         left, _, _, bottom = chosen.place
-        _draw_text(canvas, chosen.text, (left, bottom), chosen.colour, chosen.style)
+        draw_text(canvas, chosen.text, (left, bottom), chosen.colour, chosen.style)
     return canvas
 
 
 def draw_note(image: np.ndarray, text: str) -> np.ndarray:
     """A copy of `image` [H, W, 3] uint8 RGB with one line of white on black in its lower left corner."""
     canvas = np.ascontiguousarray(image).copy()
-    _draw_text(canvas, text, (0, image.shape[0]), (0, 0, 0), style_for(*image.shape[:2]))
+    draw_text(canvas, text, (0, image.shape[0]), (0, 0, 0), style_for(*image.shape[:2]))
     return canvas
 
 
@@ -113,7 +113,7 @@ def _choose_label(
     candidates = []
     for text in texts:
         fitted, fitted_style = _fitted(text, style, picture_size[1])
-        places = label_places(box, _label_size(fitted, fitted_style), picture_size)
+        places = label_places(box, text_box_size(fitted, fitted_style), picture_size)
         candidates += [_Label(fitted, place, colour, fitted_style) for place in places]
     free = (one for one in candidates if not any(_meet(one.place, other.place) for other in others))
     crowded = next(one for one in candidates if one.text == candidates[-1].text)
@@ -136,8 +136,9 @@ def _draw_box(canvas: np.ndarray, box: Sequence[float], colour: Colour, style: S
     cv2.rectangle(canvas, *corners, colour, style.line_width)
 
 
-def _draw_text(canvas: np.ndarray, text: str, bottom_left: tuple[int, int], background: Colour, style: Style) -> None:
-    width, height = _label_size(text, style)
+def draw_text(canvas: np.ndarray, text: str, bottom_left: tuple[int, int], background: Colour, style: Style) -> None:
+    """Writes `text` on a filled box into `canvas` [H, W, 3] uint8 RGB; bottom_left: (left, the row below the box)."""
+    width, height = text_box_size(text, style)
     left, bottom = bottom_left
     cv2.rectangle(canvas, (left, bottom - height), (left + width - 1, bottom - 1), background, cv2.FILLED)
     padding, (_, below) = _padding(style), _text_size(text, style)
@@ -148,16 +149,16 @@ def _draw_text(canvas: np.ndarray, text: str, bottom_left: tuple[int, int], back
 
 def _fitted(text: str, style: Style, width: int) -> tuple[str, Style]:
     """Text and style so that the label is at most `width` pixels wide: smaller letters first, then fewer."""
-    while _label_size(text, style)[0] > width and style.text_height > _LEAST_TEXT_HEIGHT:
+    while text_box_size(text, style)[0] > width and style.text_height > _LEAST_TEXT_HEIGHT:
         style = style._replace(text_height=style.text_height - 1, text_width=max(1, round(style.text_height / 10)))
     name, _, score = text.rpartition(" ")
-    while _label_size(text, style)[0] > width and name:
+    while text_box_size(text, style)[0] > width and name:
         name = name[:-1]
         text = f"{name}.. {score}" if name else score
     return text, style
 
 
-def _label_size(text: str, style: Style) -> tuple[int, int]:
+def text_box_size(text: str, style: Style) -> tuple[int, int]:
     """(width, height) of the filled label in pixels."""
     (width, below), padding = _text_size(text, style), _padding(style)
     return width + 2 * padding, style.text_height + below + 2 * padding

@@ -1,8 +1,8 @@
-"""Detections on disk, one frame or picture a line, written as they are found."""
+"""What was found on disk, one frame or picture a line, written as it is found."""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -15,10 +15,11 @@ SUFFIXES = (".json", ".jsonl")
 class FrameLog:
     """Writes a record a line: `.jsonl` as JSON lines, `.json` as one list, which is closed however the work ends.
 
-    A record has "source" (the file or camera), "width" and "height" in pixels, "detections", each with "label", "score"
-    and "box" (x1, y1, x2, y2 in pixels of the picture), and for video "frame" (from 0) and "time" (seconds). A file
-    that could not be read has "source" and "error". An older file is replaced by the first record, not before.
-    Raises ValueError for another suffix, OSError where writing fails.
+    A record has "source" (the file or camera), "width" and "height" in pixels, and for video "frame" (from 0) and
+    "time" (seconds). A detector's has "detections", each with "label", "score" and "box" (x1, y1, x2, y2 in pixels of
+    the picture); a segmenter's has "shares", the part of the pixels that each class covers. A file that could not be
+    read has "source" and "error". An older file is replaced by the first record, not before. Raises ValueError for
+    another suffix, OSError where writing fails.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -57,6 +58,11 @@ class FrameLog:
             )
         ]
         self._add({"source": source, **when, "width": size[1], "height": size[0], "detections": found})
+
+    def write_shares(self, source: str, size: tuple[int, ...], shares: Mapping[str, float], **when: float) -> None:
+        """Adds a picture whose pixels are labelled: class -> its part of them; the rest as in `write`."""
+        rounded = {name: round(share, 6) for name, share in shares.items()}
+        self._add({"source": source, **when, "width": size[1], "height": size[0], "shares": rounded})
 
     def write_error(self, source: str, error: str) -> None:
         """Adds a file that could not be read."""

@@ -117,7 +117,8 @@ class JournalHook(Hook):
         self.validation_seconds = time.monotonic() - self.begun
         assert self.journal is not None
         self.journal.write("val", runner.iter, figures, epoch=runner.epoch + 1)
-        shown = " ".join(f"{name} {value:.4f}" for name, value in list(figures.items())[:6])
+        overall = [(name, value) for name, value in figures.items() if "/" not in name]  # not those of single classes
+        shown = " ".join(f"{name} {value:.4f}" for name, value in overall[:6])
         self.screen.say(f"epoch {runner.epoch + 1}: {shown} ({format_seconds(self.validation_seconds)})")
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,14 @@ from .table import format_markdown, format_table
 if TYPE_CHECKING:
     from torch import nn
 
+    from backbones.task_net import TaskNet
+
 Format = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[backbones|detectors] [--markdown]."""
-    parser.add_argument("kind", metavar="KIND", nargs="?", help="backbones or detectors (all)")
+    """[backbones|detectors|segmenters] [--markdown]."""
+    parser.add_argument("kind", metavar="KIND", nargs="?", help="backbones, detectors or segmenters (all)")
     parser.add_argument("--markdown", action="store_true", help="tables for a page of documentation")
 
 
@@ -28,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     if args.kind is not None and args.kind not in LISTS:
         from backbones.registry import nearest
 
-        raise UsageError(f"there is no list of {args.kind!r}{nearest(args.kind, LISTS)}: expected {' or '.join(LISTS)}")
+        *first, last = LISTS
+        expected = f"{', '.join(first)} or {last}"
+        raise UsageError(f"there is no list of {args.kind!r}{nearest(args.kind, LISTS)}: expected {expected}")
     chosen = [args.kind] if args.kind else list(LISTS)
     table = format_markdown if args.markdown else format_table
     print("\n\n".join(LISTS[kind](table) for kind in chosen))
@@ -67,28 +71,50 @@ def describe_detectors(table: Format) -> str:
     from detect import create_detector, list_detectors, shipped_weights
     from detect.registry import DEFAULT_CLASSES
 
-    rows = []
-    for name in list_detectors():
-        detector = create_detector(name)
-        rows.append([name, *_cost(detector, detector.input_size), _size(detector.input_size)])
-    costs = table(["detector", "parameters", "multiply-adds", "input"], rows)
-    weights = [_describe_weights(stem, path) for stem, path in shipped_weights().items()]
+    nets = {name: create_detector(name) for name in list_detectors()}
+    note = f"Multiply-adds of one picture, with {DEFAULT_CLASSES} classes."
+    return _describe_nets("detector", nets, note, shipped_weights(), create_detector, table)
+
+
+def describe_segmenters(table: Format) -> str:
+    """Every segmenter with its costs, and the shipped weights."""
+    import torch
+
+    from segment import create_segmenter, list_segmenters, shipped_weights
+    from segment.registry import DEFAULT_CLASSES
+
+    with torch.device("meta"):  # there nothing is computed, only shapes are found: at the papers' sizes that counts
+        nets = {name: create_segmenter(name) for name in list_segmenters()}
+    note = f"Multiply-adds of one picture of the input size, with {DEFAULT_CLASSES} classes."
+    return _describe_nets("segmenter", nets, note, shipped_weights(), create_segmenter, table)
+
+
+def _describe_nets(
+    kind: str,
+    nets: Mapping[str, TaskNet],
+    note: str,
+    shipped: Mapping[str, Path],
+    create: Callable[..., TaskNet],
+    table: Format,
+) -> str:
+    rows = [[name, *_cost(net, net.input_size), _size(net.input_size)] for name, net in nets.items()]
+    costs = table([kind, "parameters", "multiply-adds", "input"], rows)
+    weights = [_describe_weights(stem, path, create) for stem, path in shipped.items()]
     if weights:
         files = table(["shipped weights", "MB", "input", "classes"], weights)
     else:
         files = "no weights come with this package"
-    return f"{costs}\n\nMultiply-adds of one picture, with {DEFAULT_CLASSES} classes.\n\n{files}"
+    return f"{costs}\n\n{note}\n\n{files}"
 
 
-def _describe_weights(stem: str, path: Path) -> list[str]:
+def _describe_weights(stem: str, path: Path, create: Callable[..., TaskNet]) -> list[str]:
     from backbones import read_metadata
-    from detect import create_detector
 
     metadata = read_metadata(path)
     names = json.loads(metadata["class_names"])
-    detector = create_detector(metadata["name"], weights=path)
+    net = create(metadata["name"], weights=path)
     classes = ", ".join(names) if len(names) <= 5 else f"{len(names)}: {', '.join(names[:4])}, ..."
-    return [stem, f"{path.stat().st_size / 1e6:.1f}", _size(detector.input_size), classes]
+    return [stem, f"{path.stat().st_size / 1e6:.1f}", _size(net.input_size), classes]
 
 
 def _cost(net: nn.Module, size: tuple[int, int]) -> list[str]:
@@ -103,4 +129,8 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-LISTS: dict[str, Callable[[Format], str]] = {"backbones": describe_backbones, "detectors": describe_detectors}
+LISTS: dict[str, Callable[[Format], str]] = {
+    "backbones": describe_backbones,
+    "detectors": describe_detectors,
+    "segmenters": describe_segmenters,
+}

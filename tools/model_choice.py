@@ -1,33 +1,47 @@
-"""Which detector and which weights a user means who names both, one or none."""
+"""Which net and which weights a user means who names both, one or none."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from backbones.registry import find_builder
+import detect
+import segment
+from backbones import named_nets
+from backbones.registry import nearest
 from backbones.weights import read_metadata
-from detect import shipped_weights
-from detect.registry import DETECTORS, find_weights
+from detect import list_detectors
+from segment import list_segmenters
 
 _BEST_KNOWN = "_person"  # of the weights that are shipped, these are for a user who names none
 
 
 def choose_weights(model: str | None, weights: str | None) -> tuple[str, Path]:
-    """A detector's name and its weights file from either, both or neither; ValueError where no choice is left."""
-    shipped = shipped_weights()
+    """A net's name and its weights file from either, both or neither; ValueError where no choice is left."""
+    shipped = {**detect.shipped_weights(), **segment.shipped_weights()}
     if model is not None and model not in shipped:
-        find_builder(DETECTORS, model)
-        return model, find_weights(model, weights) if weights else _shipped_for(model)
+        _check_name(model)
+        return model, named_nets.find_weights(model, weights, shipped) if weights else _shipped_for(model, shipped)
     if model is not None and weights is not None:
         raise ValueError(f"{model} names shipped weights already; leave out --weights {weights}")
-    path = shipped.get(model or weights or "") or (Path(weights) if weights else _shipped_for(""))
+    if model is None and weights is None:
+        path = _shipped_for("", detect.shipped_weights())
+    else:
+        path = shipped.get(model or weights or "") or Path(weights or "")
     name = read_metadata(path).get("name")
     if name is None:
-        raise ValueError(f"{path} does not say which detector it is for; name the MODEL as well")
+        raise ValueError(f"{path} does not say which net it is for; name the MODEL as well")
     return name, path
 
 
-def _shipped_for(model: str) -> Path:
-    """The weights that are shipped for a detector, or for anyone where it is ""; those that find persons first."""
-    shipped = shipped_weights()
+def _check_name(model: str) -> None:
+    """ValueError, with the nearest name of both kinds, for a word that names no net."""
+    names = [*list_detectors(), *list_segmenters()]
+    if model not in names:
+        near = nearest(model, names) or f": there are {', '.join(names)}"
+        raise ValueError(f"no segmenter and no detector is called {model!r}{near}")
+
+
+def _shipped_for(model: str, shipped: Mapping[str, Path]) -> Path:
+    """The weights that are shipped for a net, or for anyone where it is ""; those that know persons first."""
     own = [stem for stem in shipped if not model or stem.startswith(f"{model}_")]
     if not own:
         known = f" (shipped are {', '.join(shipped)})" if shipped else ""

@@ -15,6 +15,7 @@ from backbones import (
     save_classifier,
     save_weights,
 )
+from backbones.layers.factorized import standard
 
 NAME = "shufflenet_v2_x0_5"
 
@@ -50,6 +51,7 @@ def test_pictures_are_normalised_as_the_weights_expect(classifier: Classifier) -
     by_hand = (pictures.float() - torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)) / torch.tensor([4.0, 5.0, 6.0]).view(
         3, 1, 1
     )
+    torch.testing.assert_close(classifier.normalize(pictures), by_hand)
     with torch.no_grad():
         expected = classifier.eval()(by_hand).softmax(dim=1)
     torch.testing.assert_close(classifier.predict(pictures), expected)
@@ -108,7 +110,16 @@ def test_what_could_not_be_read_back_is_not_saved(tmp_path: Path) -> None:
     made.name, made.class_names = NAME, ("ape",)
     with pytest.raises(ValueError, match="1 class names for 3 classes"):
         save_classifier(made, tmp_path / "x.safetensors")
+    told = create_classifier("resnet18", num_classes=3, conv=standard)
+    with pytest.raises(ValueError, match=r"^option 'conv' of resnet18 is standard, which a file cannot hold"):
+        save_classifier(told, tmp_path / "x.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("num_classes", [0, -1, "2", 2.5])
+def test_a_number_of_classes_that_cannot_be_is_refused(num_classes: object) -> None:
+    with pytest.raises(ValueError, match=f"^num_classes is {num_classes!r}; expected a whole number from 1 up$"):
+        create_classifier(NAME, num_classes=num_classes)
 
 
 def test_bare_weights_of_a_classifier(classifier: Classifier, tmp_path: Path) -> None:

@@ -243,3 +243,19 @@ def test_what_cannot_be_built_is_refused_in_a_line(build, words):
         build()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_depthwise_separable_by_hand():
+    """ReLU between the two convolutions, none after them."""
+    layer, features = CONVOLUTIONS["depthwise_separable"](8, 12, 1).eval(), torch.randn(2, 8, 5, 7)
+    depthwise, pointwise = (part.weight for part in layer.modules() if isinstance(part, torch.nn.Conv2d))
+    with torch.inference_mode():
+        expected = torch.conv2d(torch.conv2d(features, depthwise, padding=1, groups=8).relu(), pointwise)
+        torch.testing.assert_close(layer(features), expected, rtol=1e-4, atol=1e-4)  # the norm divides by sqrt(1 + eps)
+
+
+def test_grouped_shuffle_deals_its_outputs_to_all_groups():
+    layer, features = CONVOLUTIONS["grouped_shuffle"](8, 8, 1), torch.randn(2, 8, 5, 7)
+    with torch.inference_mode():
+        grouped = torch.conv2d(features, layer[0].weight, padding=1, groups=4)
+        torch.testing.assert_close(layer(features), grouped[:, [0, 2, 4, 6, 1, 3, 5, 7]])

@@ -70,6 +70,17 @@ def test_mobilenet_v2_maps_and_the_last_convolution(width, expected, last):
     assert net.head[0][0].out_channels == last
 
 
+def test_a_separable_unit_by_hand():
+    """ReLU after the depthwise convolution and after the 1x1 (Figure 3 of the paper)."""
+    unit = create_backbone("mobilenet_v1").stages[2][0].eval()
+    depthwise, pointwise = (layer.weight for layer in unit.modules() if isinstance(layer, torch.nn.Conv2d))
+    features = torch.randn(2, 64, 5, 7)
+    with torch.inference_mode():
+        filtered = torch.conv2d(features, depthwise, stride=2, padding=1, groups=64).relu()
+        expected = torch.conv2d(filtered, pointwise).relu()
+        torch.testing.assert_close(unit(features), expected, rtol=1e-4, atol=1e-4)  # norms divide by sqrt(1 + eps)
+
+
 def test_a_residual_unit_of_zeros_is_the_identity():
     unit = create_backbone("mobilenet_v2").stages[4][1].eval()
     torch.nn.init.zeros_(unit.branch[-1][0].weight)

@@ -45,6 +45,8 @@ def test_imagenet_is_looked_up_and_never_fetched(tmp_path: Path, monkeypatch: py
     with pytest.raises(FileNotFoundError, match=r"run: swiftsight weights fetch shufflenet_v2_x0_5$") as caught:
         create("shufflenet_v2_x0_5", weights="imagenet")
     assert str(tmp_path) in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"^no weights file 'ImageNet' \(nearest: 'imagenet'\)$"):
+        create("shufflenet_v2_x0_5", weights="ImageNet")
     with pytest.raises(ValueError, match=r"no ImageNet weights are published for snet49.*: there are mobilenet_v2, "):
         create("snet49", weights="imagenet")
     path = fetched_path("shufflenet_v2_x0_5")

@@ -10,6 +10,7 @@ from torchvision import models
 
 from backbones import create_backbone, measure_cost
 from backbones.layers.factorized import CONVOLUTIONS
+from backbones.resnet import ResNet
 
 
 def strides(backbone):
@@ -21,8 +22,8 @@ def test_resnet18_as_bisenet_counts_it():
     assert (cost.parameters, cost.multiply_adds) == (11_176_512, 8_495_349_760)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
-def test_dilated_last_stage_gives_torchvisions_numbers(name, tmp_path):
+def test_dilated_last_stage_gives_torchvisions_numbers(tmp_path):
+    name = "resnet50"
     torch.manual_seed(0)
     theirs = models.get_model(name, replace_stride_with_dilation=[False, False, True]).eval()
     theirs.layer4[0].conv2.dilation = theirs.layer4[0].conv2.padding = (2, 2)  # theirs starts to dilate one unit later
@@ -86,6 +87,7 @@ def test_a_factory_of_ones_own_drops_in():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"conv": None}, "conv is None; expected one of standard, "),
         ({"conv": "depthwise"}, "conv is 'depthwise' (nearest: 'depthwise_separable'); expected one of standard, "),
         (
             {"conv": "sic", "dilate_last": True},
@@ -102,6 +104,9 @@ def test_what_is_not_there_is_refused(options, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_depth_that_is_not_published_is_refused():
+@pytest.mark.parametrize("depth", [34, "18"])
+def test_a_depth_that_is_not_published_is_refused(depth):
+    with pytest.raises(ValueError, match=rf"^depth is {depth!r}; ResNet comes with 18, 50, 101$"):
+        ResNet(depth)
     with pytest.raises(ValueError, match="no backbone is called 'resnet34'"):
         create_backbone("resnet34")

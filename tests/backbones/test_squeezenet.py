@@ -84,6 +84,7 @@ def test_logits_are_averages_of_rectified_maps():
     ("options", "words"),
     [
         ({"bypass": "simpel"}, "bypass is 'simpel' (nearest: 'simple'); expected none, simple or complex"),
+        ({"bypass": None}, "bypass is None"),
         ({"out_strides": (16, 32)}, "out_strides [16, 32]: this net has [2, 4, 8, 16]"),
         ({"version": "1.0"}, "squeezenet1_1 has no option 'version'"),
     ],

@@ -54,6 +54,10 @@ def random_net(name: str) -> nn.Module:
     return net.eval()
 
 
+def dropouts(net: nn.Module) -> list[float]:
+    return [module.p for module in net.modules() if isinstance(module, nn.Dropout)]
+
+
 def state_of_zeros(name: str) -> dict[str, torch.Tensor]:
     """A state dict in torchvision's names and shapes that is no longer on the disk than its names."""
     with torch.device("meta"):
@@ -87,6 +91,7 @@ def test_same_logits_and_features_from_their_file(name, published, caplog):
         expected = theirs(pictures)
         assert expected.std(dim=0).mean() > 0.02  # the pictures show through
         torch.testing.assert_close(classifier(pictures), expected, rtol=1e-5, atol=1e-5)
+    assert dropouts(classifier) == dropouts(theirs)
     backbone = create_backbone(name, weights=file)
     assert len(caplog.records) == 1
     torch.testing.assert_close(backbone.state_dict(), classifier.backbone.state_dict(), rtol=0, atol=0)

@@ -110,6 +110,12 @@ def test_a_file_that_is_no_weights_file(tmp_path, content, suffix):
     assert "\n" not in str(caught.value)
 
 
+def test_a_text_file(tmp_path):
+    (tmp_path / "odd.pth").write_text("hello\nworld")  # as a pickle it fetches what was never stored
+    with pytest.raises(ValueError, match=r"odd\.pth holds more than tensors and numbers, or is no weights file"):
+        read_state_dict(tmp_path / "odd.pth")
+
+
 @pytest.mark.parametrize("content", [{1: torch.zeros(2)}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(2)])
 def test_a_torch_file_of_something_else(tmp_path, content):
     torch.save(content, tmp_path / "else.pth")

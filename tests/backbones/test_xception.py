@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from backbones import create_backbone, create_classifier, measure_cost
+from backbones import create_backbone, create_classifier, measure_cost, save_classifier
 from backbones.shufflenet_v1 import ShuffleNetV1
 from backbones.xception import FullyConnectedAttention, XceptionAB, XceptionBlock, pointwise
 
@@ -35,6 +35,20 @@ def test_xception145_is_shufflenet_v1_with_one_group():
     with torch.inference_mode():
         for one, other in zip(theirs(images), ours(images), strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_block_by_hand():
+    """Three pairs of depthwise and 1x1 with nothing between; ReLU after all but the last, and after the sum."""
+    block = XceptionBlock(8, 8).eval()
+    features = torch.randn(2, 8, 5, 7)
+    with torch.inference_mode():
+        made = features
+        weights = [layer.weight for layer in block.modules() if isinstance(layer, torch.nn.Conv2d)]
+        for number, (depthwise, pointwise) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
+            made = torch.conv2d(torch.conv2d(made, depthwise, padding=1, groups=len(depthwise)), pointwise)
+            made = made.relu() if number < 2 else made
+        # The norms divide by sqrt(1 + eps).
+        torch.testing.assert_close(block(features), (features + made).relu(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_block_is_its_shortcut_where_nothing_is_worked_out():
@@ -74,3 +88,15 @@ def test_another_variant_is_refused():
         XceptionAB("c")
     with pytest.raises(ValueError, match="nearest: 'xception39'"):
         create_backbone("xception93")
+
+
+@pytest.mark.parametrize("num_classes", [1000, 7])
+def test_what_was_pre_trained_without_attention_starts_the_net_with_it(tmp_path, num_classes):
+    classifier = create_classifier("xception_b", num_classes=num_classes)
+    save_classifier(classifier, tmp_path / "classes.safetensors", half=False)
+    backbone = create_backbone("xception_b", weights=tmp_path / "classes.safetensors")
+    for name, value in classifier.backbone.state_dict().items():
+        torch.testing.assert_close(backbone.state_dict()[name], value)
+    weight = backbone.stages[-1].fc.weight
+    assert torch.equal(weight, classifier.head[-1].weight) == (num_classes == 1000)
+    assert create_backbone("xception_b", weights=tmp_path / "classes.safetensors", out_strides=(8,)).feature_info

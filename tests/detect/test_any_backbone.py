@@ -31,9 +31,25 @@ def test_thundernet_on_every_backbone(name):
 def test_a_built_backbone_and_a_file_of_one_by_name(tmp_path):
     built = create_detector("thundernet", backbone=create_backbone("resnet18", out_strides=(16, 32)), num_classes=2)
     assert built.backbone.feature_info[-1].channels == 512
+    with pytest.raises(ValueError, match=r"^option 'backbone' of thundernet is ResNet, which a file cannot hold"):
+        save_detector(built, tmp_path / "built.safetensors")
     named = create_detector("thundernet", backbone="squeezenet1_1", num_classes=2).eval()
     save_detector(named, tmp_path / "squeeze.safetensors", half=False)
     again = create_detector("thundernet", weights=tmp_path / "squeeze.safetensors").eval()
     pictures = torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8)
     with torch.inference_mode():
         torch.testing.assert_close(again(pictures).scores, named(pictures).scores)
+
+
+def test_options_of_the_backbone_go_along(tmp_path):
+    thin = create_detector("thundernet", backbone="mobilenet_v1", backbone_options={"width": 0.3}, num_classes=2).eval()
+    assert thin.backbone.feature_info[-1].channels == int(1024 * 0.3)
+    save_detector(thin, tmp_path / "thin.safetensors", half=False)
+    again = create_detector("thundernet", weights=tmp_path / "thin.safetensors").eval()
+    pictures = torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(pictures).scores, thin(pictures).scores)
+    with pytest.raises(ValueError, match=r"mobilenet_v1 has no option 'with' \(nearest: 'width'\)"):
+        create_detector("thundernet", backbone="mobilenet_v1", backbone_options={"with": 0.3})
+    with pytest.raises(ValueError, match="a built backbone, which has its own"):
+        create_detector("thundernet", backbone=create_backbone("snet49"), backbone_options={"width": 0.3})

@@ -13,11 +13,14 @@ import pytest
 import torch
 from PIL import Image
 from swiftsight_tools import benchmark, cli, samples
+from swiftsight_tools.part_times import DETECTOR_STAGES, SEGMENTER_STAGES, TimedNet, time_stages
 
+import segment
 from backbones.cost import Cost
 from detect import Predictor, create_detector, save_detector
 
 PAUSE = 0.03
+DETECTOR_TIMES = ["prepare", "backbone", "neck", "rpn", "refine", "propose", "head", "finish"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +38,9 @@ def test_detector_as_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     numbers = json.loads(file.read_text())
     parts = numbers.pop("parts")
-    assert list(parts) == [*benchmark.STAGES, "total"]
-    assert parts["total"]["parameters"] == 1_154_199 == sum(parts[name]["parameters"] for name in benchmark.PARTS)
-    assert parts["total"]["multiply_adds"] == sum(parts[name]["multiply_adds"] for name in benchmark.PARTS)
+    assert list(parts) == [*DETECTOR_TIMES, "total"]
+    assert parts["total"]["parameters"] == 1_154_199 == sum(parts[name]["parameters"] for name in DETECTOR_STAGES.parts)
+    assert parts["total"]["multiply_adds"] == sum(parts[name]["multiply_adds"] for name in DETECTOR_STAGES.parts)
     assert all(part["ms_10"] <= part["ms"] <= part["ms_90"] for part in parts.values())
     # Medians of the stages need not add up to the median of the whole, but nothing large may be missing.
     assert sum(part["ms"] for name, part in parts.items() if name != "total") > 0.5 * parts["total"]["ms"]
@@ -55,6 +58,47 @@ def test_detector_as_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixtur
     }
     assert re.search(r"^total +1,154,199 +\d+\.\d\d M( +\d+\.\d\d){3}$", shown, re.M)
     assert re.search(r"^propose( +\d+\.\d\d){3}$", shown, re.M)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("bisenet_xception39", ["detail_path", "backbone", "decoder", "classifier"]),
+        ("dfanet_b", ["backbone", "decoder", "classifier"]),
+    ],
+)
+def test_segmenter(name: str, parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bench.json"
+    words = ["bench", name, "--size", "64", "96", "--batch", "2", "--repeat", "1", "--threads", "1"]
+    assert cli.main([*words, "--json", str(file)]) == 0
+    assert f"{name}, weights: random, 64 x 96, batch 2, looking at " in capsys.readouterr().out
+    found = json.loads(file.read_text())["parts"]
+    assert list(found) == ["prepare", *parts, "finish", "total"]
+    net = segment.create_segmenter(name)
+    used = sum(value.numel() for key, value in net.named_parameters() if not key.startswith("auxiliary"))
+    assert found["total"]["parameters"] == used == sum(found[part]["parameters"] for part in parts)
+    assert found["total"]["multiply_adds"] == sum(found[part]["multiply_adds"] for part in parts)
+    assert all(part["ms"] > 0 for part in found.values())
+
+
+def test_the_clock_charges_the_part_of_a_segmenter_that_took_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = TimedNet(segment.create_segmenter("bisenet_xception39"), SEGMENTER_STAGES)
+    predictor = segment.Predictor(timed, size=(64, 64))
+    net, picture = timed.net, np.zeros((64, 64, 3), np.uint8)
+    places = {
+        "prepare": (net, "normalize"),
+        "detail_path": (net.detail_path, "forward"),
+        "backbone": (net.backbone, "forward"),
+        "decoder": (net.decoder, "forward"),
+        "classifier": (net.classifier, "forward"),
+        "finish": (net, "_enlarge"),
+    }
+    assert list(places) == list(timed.stages)
+    for stage, (owner, method) in places.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, late(getattr(owner, method)))
+            times = time_stages(predictor, timed, picture, 1, 2)
+        assert min(times[stage]) >= 1000 * PAUSE
 
 
 def test_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +126,7 @@ def test_weights_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_clock_charges_the_stage_that_took_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stage in turn is made to wait; its own time must grow by the wait, and no other stage's by as much."""
-    timed = benchmark.TimedDetector(create_detector("thundernet_snet49"))
+    timed = TimedNet(create_detector("thundernet_snet49"), DETECTOR_STAGES)
     predictor = Predictor(timed, size=(64, 64))
     net, picture = timed.net, np.zeros((64, 64, 3), np.uint8)
     places = {
@@ -95,11 +139,11 @@ def test_the_clock_charges_the_stage_that_took_the_time(monkeypatch: pytest.Monk
         "head": (net.head.align, "forward"),
         "finish": (predictor, "finish"),
     }
-    assert tuple(places) == benchmark.STAGES
+    assert list(places) == list(timed.stages) == DETECTOR_TIMES
     for stage, (owner, method) in places.items():
         with monkeypatch.context() as patch:
             patch.setattr(owner, method, late(getattr(owner, method)))
-            times = benchmark.time_detector(predictor, timed, picture, 1, 3)
+            times = time_stages(predictor, timed, picture, 1, 5)
         fastest = {name: min(values) for name, values in times.items() if name != "total"}
         assert fastest[stage] >= 1000 * PAUSE
         assert max(fastest, key=lambda name: fastest[name]) == stage
@@ -118,7 +162,7 @@ def test_the_timed_net_answers_as_the_net_itself() -> None:
     net = create_detector("thundernet_snet49").eval()
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
-        expected, actual = net(images), benchmark.TimedDetector(net)(images)
+        expected, actual = net(images), TimedNet(net, DETECTOR_STAGES)(images)
     torch.testing.assert_close(actual.scores, expected.scores, rtol=1e-3, atol=1e-3)
 
 
@@ -143,7 +187,8 @@ def test_noise_where_no_sample_picture_is_installed(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["thundernet_snet50"], 1, "no detector or backbone is called 'thundernet_snet50' (nearest: 'thundernet_snet5"),
+        (["thundernet_snet50"], 1, "or backbone is called 'thundernet_snet50' (nearest: 'thundernet_snet5"),
+        (["bisenet_xception93"], 1, "no detector, segmenter or backbone is called 'bisenet_xception93' (nearest: 'bi"),
         (["snet49", "--batch", "0"], 2, "--batch 0: expected at least 1"),
         (["snet49", "--repeat", "-1"], 2, "--repeat -1: expected at least 1"),
         (["snet49", "--picture", "a.png"], 2, "--picture"),

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from swiftsight_tools import cli
 
+import segment.registry
 from backbones import list_backbones
 from detect import create_detector, list_detectors, registry, save_detector
+from segment import create_segmenter, list_segmenters, save_segmenter
 
 
 def row(shown: str, name: str) -> list[str]:
@@ -60,15 +62,33 @@ def test_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert row(shown, "thundernet_snet49_many")[2:] == ["256", "x", "320", "7:", "a,", "b,", "c,", "d,", "..."]
 
 
-def test_both_lists_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(segment.registry, "WEIGHTS_FOLDER", tmp_path)
+    net = create_segmenter("bisenet_xception39", num_classes=2, input_size=(240, 320))
+    net.class_names = ("background", "person")
+    save_segmenter(net, tmp_path / "bisenet_xception39_person.safetensors")
+    assert cli.main(["list", "segmenters"]) == 0
+    shown = capsys.readouterr().out
+    for name in list_segmenters():
+        row(shown, name)
+    # 3.065 G at 640 x 360 in the author's measure; the input here has 5.12 times as many pixels.
+    name, parameters, multiply_adds, *_ = row(shown, "bisenet_xception39")
+    assert parameters == "1,541,963"
+    assert float(multiply_adds) == pytest.approx(3065 * 5.12, rel=0.006)
+    assert row(shown, "bisenet_xception39_person")[2:] == ["240", "x", "320", "background,", "person"]
+
+
+def test_all_lists_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
     shown = capsys.readouterr().out
     assert row(shown, "snet49")
     assert row(shown, "thundernet_snet49")
+    assert row(shown, "dfanet_a")
 
 
 def test_unknown_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "detector"]) == 2
     assert capsys.readouterr().err == (
-        "swiftsight: there is no list of 'detector' (nearest: 'detectors'): expected backbones or detectors\n"
+        "swiftsight: there is no list of 'detector' (nearest: 'detectors'): "
+        "expected backbones, detectors or segmenters\n"
     )

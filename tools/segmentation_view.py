@@ -1,0 +1,109 @@
+"""What a segmenter says of a picture: the class of each pixel, as colours, or as a person before another background."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from segment.predictor import Predictor
+from segment.results import Segmentation
+
+from .cutout import Background, CutOut
+from .destinations import label_picture_name
+from .draw import class_colour
+from .frame_log import FrameLog
+from .label_pictures import write_labels
+from .overlay import LEAST_SHARE, draw_classes
+from .table import format_table
+from .views import View, class_numbers, count
+
+PERSON = "person"
+_GREY = (128, 128, 128)
+_NOTHING = ("background", "void")  # nothing in particular: not coloured or counted unless asked for
+
+
+class LabelledFrame(NamedTuple):
+    """shares: class -> its part of the pixels; classes that are not there are left out."""
+
+    segmentation: Segmentation
+    shares: dict[str, float]
+
+
+class SegmentationView(View[LabelledFrame]):
+    """Classes as colours with a legend; or, with a background, everything replaced that is no person.
+
+    classes: the names of those to colour and count, None for all that are something. background: needs a predictor that
+    keeps scores. label_folder: where the labels of each picture go as a PNG. Raises ValueError for a class that the net
+    does not know, be it the person to cut out.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        classes: Sequence[str] | None = None,
+        background: Background | None = None,
+        label_folder: Path | None = None,
+    ) -> None:
+        self.predictor: Predictor = predictor
+        names = predictor.class_names
+        shown = class_numbers(classes, names, "segmenter")
+        self.hidden = [
+            label for label, name in enumerate(names) if (name in _NOTHING if shown is None else label not in shown)
+        ]
+        coloured = [name for name in names if name not in _NOTHING]  # so that a person is red as with a detector
+        self.colours = [class_colour(coloured.index(name)) if name in coloured else _GREY for name in names]
+        if background is not None and PERSON not in names:
+            raise ValueError(f"the segmenter knows no {PERSON} to cut out; its classes are {', '.join(names)}")
+        self.cut_out = None if background is None else CutOut(background, person=names.index(PERSON))
+        self.label_folder = label_folder
+
+    def begin(self) -> None:
+        """See `View`."""
+        if self.cut_out is not None:
+            self.cut_out.start_over()
+
+    def finish(self, raw: Tensor, picture_size: tuple[int, int]) -> LabelledFrame:
+        """See `View`."""
+        found = self.predictor.finish(raw, picture_size)
+        counts = found.labels.flatten().bincount().tolist()
+        pixels = found.labels.numel()
+        names = self.predictor.class_names
+        return LabelledFrame(found, {names[label]: number / pixels for label, number in enumerate(counts) if number})
+
+    def draw(self, picture: np.ndarray, answer: LabelledFrame) -> np.ndarray:
+        """See `View`."""
+        found = answer.segmentation
+        if self.cut_out is not None:
+            assert found.scores is not None  # the predictor keeps them where there is something to cut out
+            return self.cut_out(picture, found.scores.numpy())
+        names, labels = self.predictor.class_names, found.labels.numpy()
+        return draw_classes(picture, labels, names, colours=self.colours, hidden=self.hidden)
+
+    def note(
+        self, log: FrameLog | None, source: str, size: tuple[int, ...], answer: LabelledFrame, **when: float
+    ) -> None:
+        """See `View`; the label picture is written, too."""
+        if log is not None:
+            log.write_shares(source, size, answer.shares, **when)
+        if self.label_folder is not None:
+            path = self.label_folder / label_picture_name(source, when.get("frame"))
+            write_labels(path, answer.segmentation.labels.numpy())
+
+    def amounts(self, answer: LabelledFrame) -> Mapping[str, float]:
+        """Parts of the picture, of the classes that are in the legend; see `View`."""
+        hidden = {self.predictor.class_names[label] for label in self.hidden}
+        return {name: share for name, share in answer.shares.items() if name not in hidden and share >= LEAST_SHARE}
+
+    def describe(self, answer: LabelledFrame) -> str:
+        """See `View`."""
+        amounts = self.amounts(answer)
+        told = f"{count(len(amounts), 'class', 'classes')} found"
+        rows = [[name, f"{share:.1%}"] for name, share in sorted(amounts.items(), key=lambda item: -item[1])]
+        return f"{told}\n{format_table(('class', 'pixels'), rows)}" if rows else told
+
+    def describe_amount(self, total: float, frames: int, /) -> str:
+        """See `View`."""
+        return f"{total / frames:.1%} of all pixels"
