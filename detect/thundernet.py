@@ -87,9 +87,7 @@ def thundernet(
 ) -> TwoStageDetector:
     """ThunderNet on any backbone; the defaults are the paper's where it says.
 
-    A backbone that ends at stride 16 is extended to 32 (`backbones.reach_strides`); backbone_options: its own, such as
-    {"width": 0.6} for mobilenet_v1.
-
+    backbone: extended to stride 32 where it ends at 16 (`backbones.reach_strides`). backbone_options: {"width": 0.6}.
     input_size: (height, width) the net is meant for; any multiple of 16 works. bins, thin_channels: the thin map has
     thin_channels * bins^2 = 245 channels. sampling "ohem" or "random": see `detect.sampling`. Raises ValueError for an
     unknown backbone or word and for a number that cannot be.
