@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"backbones": "backbones", "detect": "detect", "swiftsight_tools": "tools", "swiftsight_configs": "configs"}
+# Name in an installation -> folder in the checkout.
+PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
 
 _LOOK_AROUND = """
 import importlib, json
