@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import named_nets
 from .base import Backbone
 from .catalogue import CATALOGUE
 from .evaluation import in_evaluation
-from .named_nets import write_options
+from .named_nets import words_of
 from .published import find_weights
 from .registry import BACKBONES, check_overrides, find_builder
 from .weights import load_weights, normalisation_words, read_metadata, read_normalisation, save_weights
@@ -141,19 +142,13 @@ class SavedClassifier(NamedTuple):
 
 def read_saved(path: Path, name: str) -> SavedClassifier:
     """The words of a weights file for classifier `name`; ValueError where it is another's, or they make no sense."""
-    metadata = read_metadata(path)
-    made_by = metadata.get("name", name)
-    if made_by != name:
-        raise ValueError(f"{path} holds weights of {made_by}, not of {name}")
+    words = named_nets.read_saved(BACKBONES, name, path)
+    size = read_metadata(path).get("input_size", "[224, 224]")
     try:
-        class_names = json.loads(metadata.get("class_names", "[]"))
-        height, width = json.loads(metadata.get("input_size", "[224, 224]"))
-        options = dict(json.loads(metadata.get("options", "{}")))
+        height, width = json.loads(size)
+        return SavedClassifier(words.class_names, (int(height), int(width)), words.options)
     except (ValueError, TypeError):
-        raise ValueError(f"{path}: its metadata cannot be read; expected what save_classifier writes") from None
-    if not isinstance(class_names, list) or not all(isinstance(word, str) for word in class_names):
-        raise ValueError(f"{path}: its metadata gives class_names {class_names!r}; expected a list of names")
-    return SavedClassifier(tuple(class_names), (int(height), int(width)), options)
+        raise ValueError(f"{path}: its metadata gives input_size {size}; expected [height, width]") from None
 
 
 def save_classifier(
@@ -169,16 +164,10 @@ def save_classifier(
     as where the numbers come from. Raises as `save_weights`, and ValueError
     for a net that could not be read back: one that `create_classifier` did not make, or with other names than classes.
     """
-    if classifier.name not in BACKBONES.module_dict:
-        raise ValueError(f"a classifier called {classifier.name!r} cannot be made again by name; use create_classifier")
-    if len(classifier.class_names) != classifier.num_classes:
-        raise ValueError(f"{len(classifier.class_names)} class names for {classifier.num_classes} classes")
     metadata = {
         **(notes or {}),
-        "name": classifier.name,
-        "class_names": json.dumps(classifier.class_names),
+        **words_of(classifier, BACKBONES, "classifier"),
         "input_size": json.dumps(classifier.input_size),
-        "options": write_options(classifier.name, classifier.options),
         **normalisation_words(classifier.backbone),
     }
     save_weights(classifier, path, metadata=metadata, half=half)

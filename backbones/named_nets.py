@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mmengine.registry import Registry
 
@@ -129,20 +129,33 @@ def write_options(name: str, options: Mapping[str, Any]) -> str:
     return json.dumps(dict(options))
 
 
-def save_net(registry: Registry, net: TaskNet, path: str | PathLike[str], *, half: bool) -> None:
-    """Write safetensors that `create_net(registry, net.name, ...)` reads back, options and class names too.
+class NamedNet(Protocol):
+    """What a weights file says of a net beside its tensors."""
 
-    half: float16 on disk. The older file at `path`, if any, survives a failure. Raises as `save_weights`, and
-    ValueError for a net that could not be read back: one not made by name, or with other names than classes.
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def words_of(net: NamedNet, registry: Registry, kind: str) -> dict[str, str]:
+    """The metadata that `read_saved` reads. ValueError for a net that could not be read back: one that `create_<kind>`
+    did not make, or with other names than classes.
     """
-    kind = registry.name
     if net.name not in registry.module_dict:
         raise ValueError(f"a {kind} called {net.name!r} cannot be made again by name; use create_{kind}")
     if len(net.class_names) != net.num_classes:
         raise ValueError(f"{len(net.class_names)} class names for {net.num_classes} classes")
-    metadata = {
+    return {
         "name": net.name,
         "class_names": json.dumps(net.class_names),
         "options": write_options(net.name, net.options),
     }
-    save_weights(net, path, metadata=metadata, half=half)
+
+
+def save_net(registry: Registry, net: TaskNet, path: str | PathLike[str], *, half: bool) -> None:
+    """Write safetensors that `create_net(registry, net.name, ...)` reads back, options and class names too.
+
+    half: float16 on disk. The older file at `path` survives a failure. Raises as `save_weights` and `words_of`.
+    """
+    save_weights(net, path, metadata=words_of(net, registry, registry.name), half=half)

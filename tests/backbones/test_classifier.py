@@ -99,7 +99,10 @@ def test_what_does_not_fit_is_one_line(classifier: Classifier, tmp_path: Path) -
     with pytest.raises(OSError, match="nowhere"):
         create_classifier(NAME, weights=tmp_path / "nowhere.safetensors")
     save_weights(classifier, path, metadata={"class_names": "{"})
-    with pytest.raises(ValueError, match="its metadata cannot be read"):
+    with pytest.raises(ValueError, match="its metadata is no JSON"):
+        create_classifier(NAME, weights=path)
+    save_weights(classifier, path, metadata={"input_size": "[224]"})
+    with pytest.raises(ValueError, match=r"input_size \[224\]; expected \[height, width\]"):
         create_classifier(NAME, weights=path)
 
 
