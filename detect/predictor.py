@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.fusion import fused_copy
-from pictures.images import resize_image
+from pictures.images import check_picture, resize_image
 
 from .boxes import clip_boxes
 from .nms import select_detections
@@ -67,10 +67,7 @@ class Predictor:
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """image [H, W, 3] uint8 RGB -> [1, 3, h, w] uint8 on the net's device."""
-        if not isinstance(image, np.ndarray):
-            raise ValueError(f"the picture is a {type(image).__name__}; expected a NumPy array [H, W, 3] of uint8")
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"the picture is {list(image.shape)} of {image.dtype}; expected [H, W, 3] of uint8, RGB")
+        check_picture(image)
         resized = np.ascontiguousarray(resize_image(image, self.size))
         # Seen as [1, 3, h, w], the array lies in memory just as `channels_last` has it: nothing is copied.
         return torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.device)

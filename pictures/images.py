@@ -68,6 +68,14 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return _read(Path(path), size, whole=False)
 
 
+def check_picture(image: object) -> None:
+    """ValueError for anything but [H, W, 3] uint8, and for a picture without pixels."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"the picture is a {type(image).__name__}; expected a NumPy array [H, W, 3] of uint8")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"the picture is {list(image.shape)} of {image.dtype}; expected [H, W, 3] of uint8, RGB")
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """[H, W, 3] uint8 -> [h, w, 3], the aspect ratio not kept. Shrinking averages areas, so that nothing flickers."""
     height, width = size
