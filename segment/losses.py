@@ -50,19 +50,21 @@ class PixelLoss:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits [N, C, H, W], labels [N, H, W] int64 in 0..C-1 or 255 -> a scalar; 0 where every pixel is ignored."""
-        each = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none")
-        labelled = labels != IGNORE
+        logits, labelled = logits.float(), labels != IGNORE
+        if not labelled.any():
+            return logits.flatten()[:0].sum()  # zero with a gradient of zero, whatever the logits are
+        weights = None if self.class_weights is None else logits.new_tensor(self.class_weights)
+        if self.pixels == "all":
+            total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
+            counts = labels.flatten().bincount(minlength=IGNORE + 1)[: logits.shape[1]].float()
+            return total / _above_zero(counts.sum() if weights is None else counts @ weights)
+        each = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
         losses, classes = each[labelled], labels[labelled]
-        if not len(losses):
-            return logits.flatten()[:0].float().sum()  # zero with a gradient of zero, whatever the logits are
-        if self.pixels == "ohem":
-            taken = self._hard(losses.detach())
-            losses, classes = losses[taken], classes[taken]
-        if self.class_weights is None:
+        hard = self._hard(losses.detach())
+        losses, classes = losses[hard], classes[hard]
+        if weights is None:
             return losses.mean()
-        weights = losses.new_tensor(self.class_weights)[classes]
-        # Pixels of weightless classes alone must not divide by zero either.
-        return (losses * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+        return (losses * weights[classes]).sum() / _above_zero(weights[classes].sum())
 
     def _hard(self, losses: Tensor) -> Tensor:
         """losses [P] -> the places to take: those above the threshold, or the hardest where they are too few."""
@@ -71,3 +73,8 @@ class PixelLoss:
         if int(hard.sum()) >= least:
             return hard.nonzero()[:, 0]
         return losses.topk(least, sorted=False).indices
+
+
+def _above_zero(total: Tensor) -> Tensor:
+    """What to divide by: no pixel, or pixels of weightless classes alone, must not divide by zero."""
+    return total.clamp(min=torch.finfo(total.dtype).tiny)
