@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from segment.formats import camvid, cityscapes
 from segment.predictor import Predictor
 from segment.results import Segmentation
 
 from .cutout import Background, CutOut
 from .destinations import label_picture_name
-from .draw import class_colour
+from .draw import Colour, class_colour
 from .frame_log import FrameLog
 from .label_pictures import write_labels
 from .overlay import LEAST_SHARE, draw_classes
@@ -22,6 +23,7 @@ from .views import View, class_numbers, count
 PERSON = "person"
 _GREY = (128, 128, 128)
 _NOTHING = ("background", "void")  # nothing in particular: not coloured or counted unless asked for
+_OFFICIAL_COLOURS = {kind.CLASS_NAMES: kind.CLASS_COLOURS for kind in (camvid, cityscapes)}
 
 
 class LabelledFrame(NamedTuple):
@@ -34,9 +36,9 @@ class LabelledFrame(NamedTuple):
 class SegmentationView(View[LabelledFrame]):
     """Classes as colours with a legend; or, with a background, everything replaced that is no person.
 
-    classes: the names of those to colour and count, None for all that are something. background: needs a predictor that
-    keeps scores. label_folder: where the labels of each picture go as a PNG. Raises ValueError for a class that the net
-    does not know, be it the person to cut out.
+    Cityscapes' and CamVid's classes have their official colours. classes: the names of those to colour and count, None
+    for all that are something. background: needs a predictor that keeps scores. label_folder: where the labels of each
+    picture go as a PNG. Raises ValueError for a class that the net does not know, be it the person to cut out.
     """
 
     def __init__(
@@ -53,8 +55,7 @@ class SegmentationView(View[LabelledFrame]):
         self.hidden = [
             label for label, name in enumerate(names) if (name in _NOTHING if shown is None else label not in shown)
         ]
-        coloured = [name for name in names if name not in _NOTHING]  # so that a person is red as with a detector
-        self.colours = [class_colour(coloured.index(name)) if name in coloured else _GREY for name in names]
+        self.colours = _OFFICIAL_COLOURS.get(names) or _told_apart(names)
         if background is not None and PERSON not in names:
             raise ValueError(f"the segmenter knows no {PERSON} to cut out; its classes are {', '.join(names)}")
         self.cut_out = None if background is None else CutOut(background, person=names.index(PERSON))
@@ -107,3 +108,9 @@ class SegmentationView(View[LabelledFrame]):
     def describe_amount(self, total: float, frames: int, /) -> str:
         """See `View`."""
         return f"{total / frames:.1%} of all pixels"
+
+
+def _told_apart(class_names: Sequence[str]) -> list[Colour]:
+    """Colours in the order of those that are something, so that a person is red as with a detector."""
+    coloured = [name for name in class_names if name not in _NOTHING]
+    return [class_colour(coloured.index(name)) if name in coloured else _GREY for name in class_names]

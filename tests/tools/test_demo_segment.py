@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import segment.registry
 from pictures.images import read_image
 from segment import create_segmenter, save_segmenter
+from segment.formats import camvid, cityscapes
 
 NAME = "bisenet_xception39"
 BLOCK = np.s_[40:120, 60:140]  # rows, columns of the person
@@ -112,6 +113,16 @@ def test_only_the_chosen_classes_are_coloured_and_counted(net, capsys):
     assert (drawn[INSIDE] == RED).all()
     assert (drawn[OUTSIDE] != 100).any(axis=2).all()
     assert f"background   {1 - SHARE:.1%}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data_set", [camvid, cityscapes])
+def test_the_classes_of_a_data_set_have_its_colours(net, data_set):
+    net.class_names = data_set.CLASS_NAMES
+    assert _demo("--source", _save("scene.png")) == 0
+    drawn = read_image("demo_output/scene_detected.png").astype(int)
+    for place, label, picture in ((INSIDE, 2, RED), (OUTSIDE, 0, 3 * [100])):
+        tint = np.array(data_set.CLASS_COLOURS[label])
+        assert (abs(drawn[place] - (tint + picture) / 2) <= 1).all()
 
 
 def test_a_folder_gives_labels_under_the_names_of_its_pictures(net, capsys):
