@@ -35,7 +35,8 @@ from .errors import UsageError
 from .model_choice import choose_weights
 
 MARGIN = 0.2  # of a box's sides, seen around it
-SIZES_WHOLE, SIZES_BOX = (256, 320), (192, 256)  # sides of the squares whose number of pixels the net sees
+SIZES_WHOLE, SIZE_BOX = (256, 320), 192  # sides of the squares whose number of pixels the net sees
+LEAST_SIDE = 32  # pixels: a box with a shorter side is not looked at closely
 SURE, SURE_SHARE = 0.6, 0.35  # the object: at least so probable, or among so many of the box's most probable pixels
 OFF, OFF_SHARE = 0.15, 0.2  # the background: less probable, and among so many of the least probable
 MOST_INSIDE = 3  # a box around the middles of more other boxes is taken for a crowd
@@ -52,7 +53,7 @@ class BoxOutliner:
         if class_name not in net.class_names:
             raise ValueError(f"{path} knows {', '.join(net.class_names)}, but not {class_name}")
         self.class_name, self._label = class_name, net.class_names.index(class_name)
-        sizes = sorted({*SIZES_WHOLE, *SIZES_BOX})
+        sizes = sorted({*SIZES_WHOLE, SIZE_BOX})
         self._predictors = {size: Predictor(net, size=(size, size), keep_scores=True) for size in sizes}
 
     def outline(self, image: np.ndarray, boxes: Sequence[Box]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -65,7 +66,9 @@ class BoxOutliner:
             if _holds_many(box, [*boxes[:number], *boxes[number + 1 :]]):
                 unsure[y1:y2, x1:x2] = True
             else:
-                seen = (whole[y1:y2, x1:x2] + self._seen_close(image, box)) / 2
+                seen = whole[y1:y2, x1:x2]
+                if min(x2 - x1, y2 - y1) >= LEAST_SIDE:
+                    seen = (seen + self._seen_close(image, box)) / 2
                 is_sure = (seen > SURE) | (seen >= np.quantile(seen, 1 - SURE_SHARE))
                 is_off = (seen < OFF) & (seen <= np.quantile(seen, OFF_SHARE))
                 sure[y1:y2, x1:x2] = is_sure
@@ -79,7 +82,7 @@ class BoxOutliner:
         right, down = round((x2 - x1) * MARGIN), round((y2 - y1) * MARGIN)
         left, top = max(0, x1 - right), max(0, y1 - down)
         part = np.ascontiguousarray(image[top : y2 + down, left : x2 + right])
-        return self._probabilities(part, SIZES_BOX)[y1 - top : y2 - top, x1 - left : x2 - left]
+        return self._probabilities(part, [SIZE_BOX])[y1 - top : y2 - top, x1 - left : x2 - left]
 
     def _probabilities(self, image: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
         """[H, W] float32: of the class, averaged over the sizes and over the picture as it is and mirrored."""
