@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .layers import conv_norm_act, depthwise_norm, pooled_linear
+from .layers import conv_norm_act, depthwise_norm, hold_stride_, pooled_linear
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -83,3 +83,19 @@ class Backbone(nn.Module):
             depthwise_norm(last.channels, 3, stride=2), conv_norm_act(last.channels, last.channels, 1)
         )
         self.feature_info = (*self.feature_info, FeatureInfo(2 * last.stride, last.channels))
+
+    def hold_last_stride(self, *, dilation: int = 1) -> None:
+        """The last map becomes as large as the one before it: the stages between the two stop striding.
+
+        No weight changes. dilation: holes in their convolutions; 2 makes them see as much of the picture as before.
+        Raises ValueError for a net with one map, and for stages that cannot (`layers.hold_stride_`).
+        """
+        if len(self.feature_info) < 2:
+            raise ValueError(
+                f"{type(self).__name__} gives one map; two are needed to make the last as large as the other"
+            )
+        between = self.stages[self._output_indices[-2] + 1 :] if self.extra_stage is None else [self.extra_stage]
+        for stage in between:
+            hold_stride_(stage, dilation=dilation)
+        *others, before, last = self.feature_info
+        self.feature_info = (*others, before, FeatureInfo(before.stride, last.channels))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,8 @@ from mmengine.registry import Registry
 from .registry import check_overrides, find_builder, nearest, preset
 from .task_net import TaskNet
 from .weights import load_weights, read_metadata, save_weights
+
+_LOGGER = logging.getLogger("backbones")
 
 
 class SavedWords(NamedTuple):
@@ -58,18 +61,23 @@ def create_net(
     default_classes: int,
     weights: str | PathLike[str] | None,
     shipped: Mapping[str, Path],
+    new_classes: bool = False,
 ) -> Any:
     """The net that `registry` builds under `name`, with the weights, class names and options of the file, if any.
 
     num_classes: None means as many as the file says, or `default_classes`. weights, shipped: as in `find_weights`.
-    Raises ValueError for an unknown name or option, and for weights of another net or class count; FileNotFoundError
-    for a missing file.
+    new_classes: the file's classes are others; the tensors whose shape the number of classes decides start anew, all
+    others are taken, and the log "backbones" says so. Raises ValueError for an unknown name or option, and for weights
+    of another net or class count; FileNotFoundError for a missing file.
     """
+    if new_classes and (weights is None or num_classes is None):
+        missing = "weights" if weights is None else "num_classes"
+        raise ValueError(f"new_classes asks for other weights under new classes, but {missing} is not given")
     builder = find_builder(registry, name)
     check_overrides(name, builder, options)
     path = None if weights is None else find_weights(name, weights, shipped)
     saved = SavedWords((), {}) if path is None else read_saved(registry, name, path)
-    class_names = saved.class_names
+    class_names = () if new_classes else saved.class_names
     if num_classes is not None and class_names and len(class_names) != num_classes:
         raise ValueError(f"{path} has {len(class_names)} classes ({', '.join(class_names[:5])}), not {num_classes}")
     if num_classes is None:
@@ -80,9 +88,26 @@ def create_net(
     net.name, net.options = name, told
     if class_names:
         net.class_names = class_names
-    if path is not None:
+    if path is not None and new_classes:
+        anew = _names_by_classes(net, builder(num_classes=num_classes + 1, **told))
+        _load(net, path, anew)
+        _say_anew(path, saved, told, anew)
+    elif path is not None:
         _load(net, path)
     return net
+
+
+def _names_by_classes(net: TaskNet, other: TaskNet) -> list[str]:
+    """The tensors of a net that another one, with one class more, has in another shape."""
+    others = other.state_dict()
+    return [name for name, tensor in net.state_dict().items() if tensor.shape != others[name].shape]
+
+
+def _say_anew(path: Path, saved: SavedWords, told: Mapping[str, Any], anew: Collection[str]) -> None:
+    of = f" of {', '.join(saved.class_names[:5])}" if saved.class_names else ""
+    changed = [name for name, value in saved.options.items() if told[name] != value and name != "input_size"]
+    options = f"; options that differ from the file's: {', '.join(changed)}" if changed else ""
+    _LOGGER.warning("%s%s: everything is taken except %s, which start anew%s", path, of, ", ".join(anew), options)
 
 
 def read_saved(registry: Registry, name: str, path: Path) -> SavedWords:
@@ -107,9 +132,11 @@ def read_saved(registry: Registry, name: str, path: Path) -> SavedWords:
     return SavedWords(tuple(class_names), options)
 
 
-def _load(net: TaskNet, path: Path) -> None:
-    """Put the file's tensors into the net; ValueError where there are more or fewer than it has."""
-    report = load_weights(net, path)
+def _load(net: TaskNet, path: Path, keep: Collection[str] = ()) -> None:
+    """Put the file's tensors into the net, except for those to `keep`; ValueError where there are more or fewer than
+    it has.
+    """
+    report = load_weights(net, path, keep=keep)
     if report.unused:
         raise ValueError(f"{path} does not fit {net.name}: {report.unused[0]} has no place in it")
     net.backbone.input_mean = tuple(net.mean.flatten().tolist())

@@ -15,9 +15,13 @@ BACKBONES = Registry("backbone")
 
 
 def nearest(word: object, choices: Iterable[str]) -> str:
-    """A clause for an error message that names the choice nearest to `word`: " (nearest: 'snet49')", or "" if none."""
-    matches = difflib.get_close_matches(str(word), list(choices), n=1, cutoff=0.4)
-    return f" (nearest: {matches[0]!r})" if matches else ""
+    """A clause for an error message that names the choice nearest to `word`: " (nearest: 'snet49')", or "" if none.
+
+    Capitals do not matter.
+    """
+    by_letters = {choice.casefold(): choice for choice in choices}
+    matches = difflib.get_close_matches(str(word).casefold(), by_letters, n=1, cutoff=0.4)
+    return f" (nearest: {by_letters[matches[0]]!r})" if matches else ""
 
 
 def list_names(registry: Registry, pattern: str = "*") -> list[str]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from .base import Backbone, FeatureInfo
-from .layers import ConvFactory, conv_norm_act
+from .layers import ConvFactory, conv_norm_act, hold_stride_
 from .layers.factorized import CONVOLUTIONS
 from .registry import nearest
 
@@ -39,11 +39,6 @@ def _convolution(conv: str | ConvFactory) -> ConvFactory:
     if conv not in CONVOLUTIONS:
         raise ValueError(f"conv is {conv!r}{nearest(conv, CONVOLUTIONS)}; expected one of {', '.join(CONVOLUTIONS)}")
     return CONVOLUTIONS[conv]
-
-
-def _dilated(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
-    """A ConvFactory: 3x3 with a hole between its places."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=2, dilation=2, bias=False)
 
 
 class ResidualUnit(nn.Module):
@@ -103,13 +98,14 @@ class ResNet(Backbone):
         stages: list[nn.Module] = [conv_norm_act(3, before, 7, 2), nn.MaxPool2d(3, 2, padding=1)]
         info = [FeatureInfo(2, before), FeatureInfo(4, before)]
         for number, (width, count) in enumerate(zip(WIDTHS, repeats, strict=True)):
-            is_dilated = dilate_last and number == len(WIDTHS) - 1
-            factory = _dilated if is_dilated else _convolution(conv)
-            first_stride = 1 if number == 0 or is_dilated else 2
+            first_stride = 1 if number == 0 else 2
             units = []
             for stride in (first_stride, *(1,) * (count - 1)):
-                units.append(ResidualUnit(before, width, stride=stride, expansion=expansion, conv=factory))
+                units.append(ResidualUnit(before, width, stride=stride, expansion=expansion, conv=_convolution(conv)))
                 before = width * expansion
             stages.append(nn.Sequential(*units))
             info.append(FeatureInfo(info[-1].stride * first_stride, before))
+        if dilate_last:
+            hold_stride_(stages[-1], dilation=2)
+            info[-1] = FeatureInfo(info[-2].stride, before)
         super().__init__(stages, info, out_strides=out_strides)

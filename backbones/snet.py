@@ -23,11 +23,16 @@ CHANNELS: dict[int, tuple[int, tuple[int, int, int], int | None]] = {
 
 
 class SNet(Backbone):
-    """A stem at strides 2 and 4, three stages at 8, 16, 32, and for SNet49 a 1x1 convolution (Conv5) at 32."""
+    """A stem at strides 2 and 4, three stages at 8, 16, 32, and for SNet49 a 1x1 convolution (Conv5) at 32.
 
-    def __init__(self, size: int = 49, *, out_strides: Sequence[int] | None = None) -> None:
+    kernel_size: of the depthwise convolutions; Table 5 compares 3 with 5.
+    """
+
+    def __init__(self, size: int = 49, *, kernel_size: int = 5, out_strides: Sequence[int] | None = None) -> None:
         if size not in CHANNELS:
             raise ValueError(f"size is {size!r}; SNet is published as {', '.join(map(str, CHANNELS))}")
+        if kernel_size not in (3, 5):
+            raise ValueError(f"kernel_size is {kernel_size!r}; expected 3 or 5")
         stem, channels, last = CHANNELS[size]
-        stages, info = shuffle_net(channels, kernel_size=5, stem_channels=stem, last_channels=last)
+        stages, info = shuffle_net(channels, kernel_size=kernel_size, stem_channels=stem, last_channels=last)
         super().__init__(stages, info, out_strides=out_strides)

@@ -9,7 +9,7 @@ import logging
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -117,21 +117,26 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     return content
 
 
-def load_weights(module: nn.Module, path: str | PathLike[str], *, name: str | None = None) -> LoadReport:
+def load_weights(
+    module: nn.Module, path: str | PathLike[str], *, name: str | None = None, keep: Collection[str] = ()
+) -> LoadReport:
     """Load a file into the module; a published checkpoint is converted on the way (`backbones.checkpoints`).
 
     A backbone takes its part out of the file of a detector or classifier, and the input normalisation that the weights
     expect. name: under which the user asked for the module; messages then say it, and what was not used goes to the log
-    "backbones" as a warning. Raises ValueError where the file does not fit, with the first name that differs or the net
-    whose weights it holds; the module is then unchanged.
+    "backbones" as a warning. keep: tensors of the module that stay as they are, whatever the file has under their
+    names. Raises ValueError where the file does not fit, with the first name that differs or the net whose weights it
+    holds; the module is then unchanged.
     """
     state = read_state_dict(path)
     content = _content_for(module, state, path)
-    misfit = _misfit(module, content)
+    for kept in keep:
+        content.tensors.pop(kept, None)
+    own = {own_name: value for own_name, value in module.state_dict().items() if own_name not in keep}
+    misfit = _misfit(own, content)
     if misfit is not None:
         raise ValueError(_explain(f"{path}", misfit, content, name, type(module).__name__))
     _check_numbers(module, content, f"{path}")
-    own = module.state_dict()
     fitting = {own_name: value for own_name, value in content.tensors.items() if own_name in own}
     module.load_state_dict(fitting, strict=False)
     used = {content.names[own_name] for own_name in fitting if own_name in content.names}
@@ -140,6 +145,7 @@ def load_weights(module: nn.Module, path: str | PathLike[str], *, name: str | No
         for attribute, numbers in content.normalisation.items():
             setattr(module, attribute, numbers)
         used.update(("mean", "std"))  # a detector's buffers
+    used.update(content.names[kept] for kept in keep if kept in content.names)
     report = LoadReport(loaded, tuple(stored for stored in state if stored not in used))
     if name is not None:
         _say_unused(path, report)
@@ -180,11 +186,11 @@ def _content_for(module: nn.Module, state: Mapping[str, Tensor], path: str | Pat
     return _Content(tensors, names, publisher, normalisation)
 
 
-def _misfit(module: nn.Module, content: _Content) -> str | None:
-    """The first thing that speaks against the file: a tensor that is missing, has another shape or has no place in a
-    stage or head that the module does have. None if it fits.
+def _misfit(own: Mapping[str, Tensor], content: _Content) -> str | None:
+    """The first thing that speaks against the file, for a module with the tensors `own`: one that is missing, has
+    another shape or has no place in a stage or head that the module does have. None if it fits.
     """
-    own, tensors = module.state_dict(), content.tensors
+    tensors = content.tensors
     missing = [name for name in own if name not in tensors and not _is_counter(name)]
     if missing:
         return f"it lacks {len(missing)} of {len(own)} tensors, first {missing[0]}"

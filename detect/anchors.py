@@ -25,12 +25,15 @@ def cell_anchors(scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
 
 
 class AnchorGrid(nn.Module):
-    """The same anchors on every cell of a feature map."""
+    """The same anchors on every cell of a feature map. ValueError for no scale or ratio, or one that is not above 0."""
 
     cells: Tensor
 
     def __init__(self, scales: Sequence[float], ratios: Sequence[float], stride: int) -> None:
         super().__init__()
+        for name, values in (("anchor_scales", scales), ("anchor_ratios", ratios)):
+            if not values or not all(value > 0 for value in values):
+                raise ValueError(f"{name} is {list(values)}; expected at least one number, all above 0")
         self.stride = stride
         self.register_buffer("cells", cell_anchors(scales, ratios), persistent=False)
 

@@ -1,7 +1,8 @@
 """The four losses of a two-stage detector.
 
 Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2. ThunderNet's paper does not state its losses; all four
-weigh 1.0, as in the authors' release. GIoU: Rezatofighi et al., CVPR 2019, arXiv:1902.09630.
+weigh 1.0, as in the authors' release. Light-Head R-CNN doubles the head's box loss (arXiv:1711.07264, section 4.1).
+GIoU: Rezatofighi et al., CVPR 2019, arXiv:1902.09630.
 Deviations: smooth L1 as in Faster R-CNN, where the release has plain L1; a box loss is divided by the number of all
 examples, not of the positive ones.
 """
@@ -70,8 +71,8 @@ def head_losses_each(
     return flat.view_as(labels), torch.zeros_like(labels, dtype=found.dtype).index_put(places, found)
 
 
-def head_losses(outputs: DetectorOutputs, *, box_loss: str) -> dict[str, Tensor]:
-    """Both losses summed over the counted proposals, divided by their number."""
+def head_losses(outputs: DetectorOutputs, *, box_loss: str, box_weight: float = 1.0) -> dict[str, Tensor]:
+    """Both losses summed over the counted proposals, divided by their number; the boxes' times `box_weight`."""
     classes, boxes = head_losses_each(
         outputs.class_logits,
         outputs.box_deltas,
@@ -81,4 +82,4 @@ def head_losses(outputs: DetectorOutputs, *, box_loss: str) -> dict[str, Tensor]
         box_loss=box_loss,
     )
     count = (outputs.proposal_labels != IGNORED).sum().clamp(min=1)
-    return {"loss_class": classes.sum() / count, "loss_box": boxes.sum() / count}
+    return {"loss_class": classes.sum() / count, "loss_box": box_weight * boxes.sum() / count}

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from .result_rows import RESULT_KEYS, GroundTruth, check_against, chosen_ids, read_truth, unique_names
 from .results import Detections
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -69,16 +68,6 @@ def coco_results(detections: Detections, image_id: int, category_ids: Sequence[i
     ]
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Anybody's COCO results file. Raises OSError for a missing file, ValueError for anything but a list of results."""
-    results = _read_json(path)
-    if not isinstance(results, list):
-        raise ValueError(f"{path}: a {_kind(results)}; expected a list of results, each with {_listed(_RESULT_KEYS)}")
-    with _naming(path):
-        _check_results(results)
-    return results
-
-
 def evaluate_detections(
     results: Iterable[Mapping[str, Any]],
     annotations: Path | Mapping[str, Any],
@@ -93,22 +82,19 @@ def evaluate_detections(
     changed. Raises ValueError for annotations that are not COCO's and for results that are malformed or name unknown
     pictures or categories; OSError for a missing file.
     """
-    truth, unusable_boxes = _ground_truth(annotations)
-    results = list(results)
-    _check_results(results)
-    _refuse_unknown("results name an unknown picture id", [row["image_id"] for row in results], truth.imgs)
-    _refuse_unknown("results name an unknown category id", [row["category_id"] for row in results], truth.cats)
-    found = [_box_row(row, number, row["bbox"][2] * row["bbox"][3], 0) for number, row in enumerate(results, 1)]
-    evaluation = COCOeval(truth, _index({**truth.dataset, "annotations": found}), iouType="bbox")
+    truth, results = read_truth(annotations), list(results)
+    check_against(results, truth)
+    found = [_found_row(row) for row in results]
+    evaluation = COCOeval(_index(truth, truth.boxes), _index(truth, found), iouType="bbox")
     if image_ids is not None:
-        evaluation.params.imgIds = _chosen(image_ids, "picture", truth.imgs)
+        evaluation.params.imgIds = chosen_ids(image_ids, "picture", truth.images)
     if category_ids is not None:
-        evaluation.params.catIds = _chosen(category_ids, "category", truth.cats)
+        evaluation.params.catIds = chosen_ids(category_ids, "category", truth.categories)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return _scores(evaluation, unusable_boxes)
+    return _scores(evaluation, truth.unusable_boxes)
 
 
 def _scores(evaluation: COCOeval, unusable_boxes: int) -> DetectionScores:
@@ -127,7 +113,7 @@ def _scores(evaluation: COCOeval, unusable_boxes: int) -> DetectionScores:
             "AR100": _defined_mean(recall[:, place]),
             "boxes": boxes[category],
         }
-        for place, (category, name) in enumerate(_unique_names(evaluation.cocoGt, parameters.catIds))
+        for place, (category, name) in enumerate(unique_names(evaluation.cocoGt.cats, parameters.catIds))
     }
     figures = {name: float(value) for name, value in zip(FIGURES, evaluation.stats, strict=True)}
     scores = evaluation.eval["scores"][everything]
@@ -142,149 +128,17 @@ def _defined_mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else -1.0
 
 
-def _unique_names(truth: COCO, category_ids: Sequence[int]) -> list[tuple[int, str]]:
-    """(id, name) per category; a name that is used twice carries its id."""
-    names = {category: str(truth.cats[category].get("name", category)) for category in category_ids}
-    uses = Counter(names.values())
-    return [(category, name if uses[name] == 1 else f"{name} ({category})") for category, name in names.items()]
+def _found_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with every key that COCOeval reads, in an object of its own."""
+    return {**{key: row[key] for key in RESULT_KEYS}, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
 
 
-# What comes in.
-
-_RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
-_SECTIONS = {"images": ("id",), "annotations": ("image_id", "category_id", "bbox"), "categories": ("id",)}
-
-
-def _ground_truth(annotations: Path | Mapping[str, Any]) -> tuple[COCO, int]:
-    """An index over checked copies of the annotations, ids renumbered from 1, and how many boxes were left out."""
-    place = annotations if isinstance(annotations, Path) else "annotations"
-    content = _read_json(annotations) if isinstance(annotations, Path) else annotations
-    with _naming(place):
-        _check_sections(content)
-        images = {row["id"]: {"id": row["id"]} for row in content["images"]}
-        categories = {row["id"]: dict(row) for row in content["categories"]}
-        if len(images) < len(content["images"]) or len(categories) < len(content["categories"]):
-            raise ValueError("the ids of its images or of its categories are not unique")
-        boxes = content["annotations"]
-        _refuse_unknown("boxes name an unknown picture id", [row["image_id"] for row in boxes], images)
-        _refuse_unknown("boxes name an unknown category id", [row["category_id"] for row in boxes], categories)
-    usable = [_truth_row(row, number) for number, row in enumerate(boxes, 1) if _has_area(row["bbox"])]
-    dataset = {"images": list(images.values()), "categories": list(categories.values()), "annotations": usable}
-    return _index(dataset), len(boxes) - len(usable)
-
-
-def _truth_row(row: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """A box of the ground truth; its area is the object's where the file gives it, else the box's."""
-    area: Any = row.get("area")
-    return _box_row(row, number, area if _is_number(area) else row["bbox"][2] * row["bbox"][3], row.get("iscrowd"))
-
-
-def _box_row(row: Mapping[str, Any], number: int, area: float, is_crowd: Any) -> dict[str, Any]:
-    """Every key that COCOeval reads, in an object of its own."""
-    kept = {key: row[key] for key in _RESULT_KEYS if key in row}
-    return {**kept, "id": number, "area": area, "iscrowd": int(is_crowd in (1, True))}
-
-
-def _index(dataset: dict[str, Any]) -> COCO:
+def _index(truth: GroundTruth, rows: Sequence[Mapping[str, Any]]) -> COCO:
+    """pycocotools' index over the pictures and categories of the truth with these boxes, their ids from 1."""
     index = COCO()
-    index.dataset = dataset
+    numbered = [{**row, "id": number} for number, row in enumerate(rows, 1)]
+    categories = list(truth.categories.values())
+    index.dataset = {"images": list(truth.images.values()), "categories": categories, "annotations": numbered}
     with contextlib.redirect_stdout(io.StringIO()):
         index.createIndex()
     return index
-
-
-def _chosen(ids: Iterable[int], noun: str, known: Mapping[Any, Any]) -> list[int]:
-    """The ids, sorted, each once; ValueError where one is unknown."""
-    chosen = sorted(set(ids))
-    _refuse_unknown(f"of the chosen {noun} ids are unknown", chosen, known)
-    return chosen
-
-
-def _check_sections(content: Any) -> None:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"a {_kind(content)}; expected COCO annotations, an object with {_listed(_SECTIONS)}")
-    for section, keys in _SECTIONS.items():
-        rows = content.get(section)
-        if not isinstance(rows, list):
-            raise ValueError(f"no list called {section!r}; expected COCO annotations with {_listed(_SECTIONS)}")
-        _check_rows(section, rows, keys)
-
-
-def _check_results(results: Sequence[Any]) -> None:
-    _check_rows("results", results, _RESULT_KEYS)
-    for place, row in enumerate(results):
-        if not all(map(math.isfinite, row["bbox"])) or min(row["bbox"][2:]) < 0:
-            raise ValueError(
-                f"results[{place}] has the box {row['bbox']}; expected finite numbers, sides of at least 0"
-            )
-        if not _is_number(row["score"]) or not math.isfinite(row["score"]):
-            raise ValueError(f"results[{place}] has the score {row['score']!r}; expected a finite number")
-
-
-def _check_rows(section: str, rows: Sequence[Any], keys: Sequence[str]) -> None:
-    """Each row an object with these keys, its ids usable as such, its box four numbers."""
-    for place, row in enumerate(rows):
-        if not isinstance(row, Mapping) or not all(key in row for key in keys):
-            raise ValueError(f"{section}[{place}] is {_brief(row)}; expected an object with {_listed(keys)}")
-        for key in keys:
-            if key.endswith("id") and not isinstance(row[key], (int, str, np.integer)):
-                raise ValueError(f"{section}[{place}] has the {key} {_brief(row[key])}; expected a whole number")
-        if "bbox" in keys and not _is_box(row["bbox"]):
-            raise ValueError(f"{section}[{place}] has the box {_brief(row['bbox'])}; expected [x, y, width, height]")
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, Sequence) and len(value) == 4 and all(map(_is_number, value))
-
-
-def _has_area(box: Sequence[float]) -> bool:
-    return all(map(math.isfinite, box)) and min(box[2:]) > 0
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that arithmetic takes: no truth value, nothing beyond what a float holds."""
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
-        return False
-    return isinstance(value, float) or bool(-1e300 < value < 1e300)
-
-
-def _refuse_unknown(complaint: str, ids: Iterable[Any], known: Mapping[Any, Any]) -> None:
-    """ValueError where ids are not among the known ones: how many, one example, what is known."""
-    unknown = [value for value in ids if value not in known]
-    if unknown:
-        span = f"{len(known)} ids from {min(known)} to {max(known)}" if known else "none"
-        raise ValueError(f"{len(unknown)} {complaint}, for example {unknown[0]!r}; the ground truth has {span}")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no JSON text ({error.reason} at byte {error.start})") from error
-    except RecursionError:
-        raise ValueError(f"{path}: no JSON of results or annotations (lists within lists without end)") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: no JSON ({error.msg} in line {error.lineno}, column {error.colno})") from error
-
-
-@contextlib.contextmanager
-def _naming(place: Path | str) -> Iterator[None]:
-    """Put the file's name in front of a complaint about its content."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
-
-
-def _kind(value: Any) -> str:
-    names = {"dict": "JSON object", "list": "JSON list", "str": "JSON string"}
-    return names.get(type(value).__name__, type(value).__name__)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)

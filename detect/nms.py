@@ -7,6 +7,8 @@ Deviations: the IoU threshold of the linear form is 0.5, as in the released Thun
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
@@ -52,11 +54,11 @@ def soft_nms(
     by exp(-IoU^2 / sigma). Because a class's own order is all that counts, taking the best of all classes at each step
     gives the best `max_detections` in that many steps.
     """
-    rows = torch.nonzero(scores.amax(dim=1) > score_threshold).flatten()
-    ious = pairwise_iou(boxes[rows], boxes[rows])
-    decay = torch.exp(-ious.square() / sigma) if sigma else 1 - ious * (ious > iou_threshold)
+    best = scores.amax(dim=1)
+    rows = torch.nonzero(best > score_threshold).flatten()
+    rows = rows[best[rows].argsort(descending=True, stable=True)]
+    decays = _Decays(boxes[rows], iou_threshold, sigma)
     left = scores[rows].cpu().numpy().copy()  # plain arrays: each step is a few tiny operations
-    factors = decay.cpu().numpy()
     kept: list[tuple[int, int]] = []
     values: list[float] = []
     while len(kept) < max_detections and left.size:
@@ -65,10 +67,33 @@ def soft_nms(
             break
         kept.append((row, label))
         values.append(float(left[row, label]))
-        left[:, label] *= factors[row]
+        left[:, label] *= decays.of(row)
         left[row, label] = 0.0
     chosen = torch.tensor(kept, dtype=torch.long, device=boxes.device).view(-1, 2)
     return rows[chosen[:, 0]], chosen[:, 1], torch.tensor(values, dtype=scores.dtype, device=boxes.device)
+
+
+class _Decays:
+    """By what a kept box multiplies the scores of all others; worked out for many at once, where one is asked for.
+
+    boxes [R, 4], the likeliest to be kept first: of a thousand proposals only some ever are, and the whole table of
+    overlaps would be most of the work.
+    """
+
+    block = 128
+
+    def __init__(self, boxes: Tensor, iou_threshold: float, sigma: float | None) -> None:
+        self.boxes, self.iou_threshold, self.sigma = boxes, iou_threshold, sigma
+        self._blocks: dict[int, Any] = {}  # plain arrays, see soft_nms
+
+    def of(self, row: int) -> Any:
+        """The factors [R] of box `row`."""
+        number, place = divmod(row, self.block)
+        if number not in self._blocks:
+            ious = pairwise_iou(self.boxes[number * self.block :][: self.block], self.boxes)
+            decay = torch.exp(-ious.square() / self.sigma) if self.sigma else 1 - ious * (ious > self.iou_threshold)
+            self._blocks[number] = decay.cpu().numpy()
+        return self._blocks[number][place]
 
 
 def hard_nms(

@@ -11,7 +11,7 @@ from backbones.fusion import fused_copy
 from pictures.images import check_picture, resize_image
 
 from .boxes import clip_boxes
-from .nms import select_detections
+from .nms import SUPPRESSIONS, select_detections
 from .results import Detections, RawDetections
 from .two_stage import checked_input_size
 
@@ -33,8 +33,9 @@ class Predictor:
     A net is copied, made fast (batch norms folded, channels last) and kept in evaluation mode, so training the
     original goes on undisturbed and does not change the predictor. size: (height, width) of the net's input, by default
     what the net is meant for; a picture is resized to it without keeping its aspect ratio, as in training. Detections
-    that score at most `score_threshold` are left out, and at most `max_detections` are kept. Calling takes three steps,
-    which can also be taken one by one: `prepare`, `infer`, `finish`.
+    that score at most `score_threshold` are left out, and at most `max_detections` are kept. suppression: as in
+    `detect.nms.select_detections`. Calling takes three steps, which can also be taken one by one: `prepare`, `infer`,
+    `finish`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Predictor:
         score_threshold: float = 0.5,
         iou_threshold: float = 0.5,
         max_detections: int = 100,
+        suppression: str = "soft",
     ) -> None:
         self.size = checked_input_size(model.input_size if size is None else size)
         for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
@@ -52,9 +54,11 @@ class Predictor:
                 raise ValueError(f"{name} is {value}; expected a number in 0..1")
         if max_detections < 1:
             raise ValueError(f"max_detections is {max_detections}; expected at least 1")
+        if suppression not in SUPPRESSIONS:
+            raise ValueError(f"suppression {suppression!r}: it is one of {', '.join(SUPPRESSIONS)}")
         self.class_names = tuple(model.class_names)
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
-        self.max_detections = max_detections
+        self.max_detections, self.suppression = max_detections, suppression
         self.device = torch.device("cpu")
         self._model = model
         if isinstance(model, nn.Module):
@@ -68,7 +72,11 @@ class Predictor:
     def prepare(self, image: np.ndarray) -> Tensor:
         """image [H, W, 3] uint8 RGB -> [1, 3, h, w] uint8 on the net's device."""
         check_picture(image)
-        resized = np.ascontiguousarray(resize_image(image, self.size))
+        return self.resized(image, self.size)
+
+    def resized(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
+        """image [H, W, 3] uint8 RGB, or a part of a picture -> [1, 3, h, w] uint8 at `size` on the net's device."""
+        resized = np.ascontiguousarray(resize_image(image, size))
         # Seen as [1, 3, h, w], the array lies in memory just as `channels_last` has it: nothing is copied.
         return torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.device)
 
@@ -80,12 +88,18 @@ class Predictor:
     @torch.inference_mode()
     def finish(self, raw: RawDetections, picture_size: tuple[int, int]) -> Detections:
         """Raw outputs -> detections on the CPU, in the pixels of the picture of (height, width) and inside it."""
-        found = select_detections(
-            RawDetections(raw.boxes.float().cpu(), raw.scores.float().cpu()),
-            score_threshold=self.score_threshold,
-            iou_threshold=self.iou_threshold,
-            max_detections=self.max_detections,
-        )[0]
+        found = self.select(raw, self.score_threshold, self.max_detections)
         (height, width), (net_height, net_width) = picture_size, self.size
         scaled = found.scaled(width / net_width, height / net_height)
         return Detections(clip_boxes(scaled.boxes, picture_size), scaled.scores, scaled.labels)
+
+    @torch.inference_mode()
+    def select(self, raw: RawDetections, score_threshold: float, max_detections: int) -> Detections:
+        """Raw outputs -> detections on the CPU, in pixels of what the net saw."""
+        return select_detections(
+            RawDetections(raw.boxes.float().cpu(), raw.scores.float().cpu()),
+            score_threshold=score_threshold,
+            iou_threshold=self.iou_threshold,
+            max_detections=max_detections,
+            suppression=self.suppression,
+        )[0]

@@ -2,21 +2,22 @@
 
 References: Li et al., Light-Head R-CNN, arXiv:1711.07264, section 3.3; Qin et al., ThunderNet, arXiv:1903.11752,
 section 3.2 (7x7x5 to 1024).
-Deviations: none; the released code of ThunderNet has a second layer and a box per class, which costs more than the
-paper's 92 M multiply-adds.
+Deviations: none; the released codes of both have a box per class, that of ThunderNet also a second layer, which costs
+more than the paper's 92 M multiply-adds.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .ps_roi_align import PSRoIAlign
-
 
 class LightHead(nn.Module):
-    """PSRoIAlign, fully connected layer with ReLU, and two linear answers; background is the last class."""
+    """RoI operator, fully connected layer with ReLU, and two linear answers; background is the last class.
 
-    def __init__(self, align: PSRoIAlign, in_features: int, num_classes: int, *, fc_channels: int = 1024) -> None:
+    align: (thin map [N, k * bins^2, h, w], boxes [N, R, 4] in input pixels) -> [N, R, k, bins, bins], of `in_features`.
+    """
+
+    def __init__(self, align: nn.Module, in_features: int, num_classes: int, *, fc_channels: int = 1024) -> None:
         super().__init__()
         self.align = align
         self.fc = nn.Sequential(nn.Linear(in_features, fc_channels), nn.ReLU(inplace=True))

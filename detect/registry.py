@@ -44,13 +44,19 @@ def find_weights(name: str, weights: str | PathLike[str]) -> Path:
 
 
 def create_detector(
-    name: str, *, num_classes: int | None = None, weights: str | PathLike[str] | None = None, **overrides: Any
+    name: str,
+    *,
+    num_classes: int | None = None,
+    weights: str | PathLike[str] | None = None,
+    new_classes: bool = False,
+    **overrides: Any,
 ) -> TwoStageDetector:
     """The detector called `name`.
 
     num_classes: None means as many as the weights file says, or 80. weights: a file of `save_detector`, or the data
-    set's name of shipped weights ("person"). Other keywords override the builder's numbers. Raises ValueError for an
-    unknown name or option and for weights of another detector or class count; FileNotFoundError for a missing file.
+    set's name of shipped weights ("person"). new_classes: these weights are of other classes; what depends on them
+    starts anew, and the log "backbones" says so. Other keywords override the builder's numbers. Raises ValueError for
+    an unknown name or option and for weights of another detector or class count; FileNotFoundError for a missing file.
     """
     detector: TwoStageDetector = named_nets.create_net(
         DETECTORS,
@@ -60,6 +66,7 @@ def create_detector(
         default_classes=DEFAULT_CLASSES,
         weights=weights,
         shipped=shipped_weights(),
+        new_classes=new_classes,
     )
     return detector
 

@@ -4,7 +4,9 @@ Reference: Qin et al., ThunderNet: Towards Real-time Generic Object Detection, I
 (backbone), 3.2 (light RPN and head), Figure 3 (CEM), Figure 4 (SAM), Table 4 (multiply-adds).
 Deviations: see rpn.py, rcnn_head.py, ps_roi_align.py and sampling.py for what the paper leaves open; the choices are
 those that give its published multiply-adds (43 M for the RPN, 92 M for SAM and head). CEM's convolutions have a bias
-and neither batch norm nor ReLU, as in the authors' release.
+and neither batch norm nor ReLU, as in the authors' release. Without CEM the stride-16 map alone is read; the paper does
+not say which map its ablation's baseline takes. 1,000 anchors go into the suppression at test, where the release takes
+2,000 (`test_before_nms`).
 """
 
 from __future__ import annotations
@@ -19,16 +21,19 @@ from torch import Tensor, nn
 from backbones import Backbone, reach_strides
 from backbones.base import FeatureInfo
 
-from .ps_roi_align import PSRoIAlign
+from .ps_roi_align import create_roi_operator
 from .rcnn_head import LightHead
 from .registry import DETECTORS, register_presets
-from .rpn import RegionProposalNetwork
+from .rpn import RegionProposalNetwork, light_trunk
 from .sampling import ProposalSampling
-from .two_stage import TwoStageDetector, checked_input_size
+from .two_stage import NeckMaps, TwoStageDetector, check_counts, checked_input_size
 
 
 class ContextEnhancementModule(nn.Module):
-    """CEM: the stride-16 map, the stride-32 map doubled, and the whole picture's average, summed (Figure 3)."""
+    """CEM: the stride-16 map, the stride-32 map doubled, and the whole picture's average, summed (Figure 3).
+
+    RPN and head read the same map.
+    """
 
     def __init__(self, feature_info: Sequence[FeatureInfo], out_channels: int) -> None:
         super().__init__()
@@ -37,13 +42,26 @@ class ContextEnhancementModule(nn.Module):
         self.coarse = nn.Conv2d(coarse.channels, out_channels, 1)
         self.whole = nn.Conv2d(coarse.channels, out_channels, 1)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """[C4 [N, c4, h, w], C5 [N, c5, ceil(h/2), ceil(w/2)]] -> [N, out_channels, h, w]."""
+    def forward(self, features: Sequence[Tensor]) -> NeckMaps:
+        """[C4 [N, c4, h, w], C5 [N, c5, ceil(h/2), ceil(w/2)]] -> twice [N, out_channels, h, w]."""
         middle, coarse = features
         doubled = F.interpolate(self.coarse(coarse), size=middle.shape[-2:], mode="nearest")
         whole = self.whole(coarse.mean((2, 3), keepdim=True))
-        context: Tensor = self.middle(middle) + doubled + whole
-        return context
+        context = self.middle(middle) + doubled + whole
+        return NeckMaps(context, context)
+
+
+class SingleMapNeck(nn.Module):
+    """What stands where CEM is left out: the stride-16 map through a 1x1 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.middle = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> NeckMaps:
+        """[C4 [N, c4, h, w]] -> twice [N, out_channels, h, w]."""
+        thin = self.middle(features[0])
+        return NeckMaps(thin, thin)
 
 
 class SpatialAttentionModule(nn.Module):
@@ -70,6 +88,8 @@ def thundernet(
     thin_channels: int = 5,
     rpn_channels: int = 256,
     rpn_kernel_size: int = 5,
+    context_enhancement: bool = True,
+    spatial_attention: bool = True,
     fc_channels: int = 1024,
     anchor_scales: Sequence[float] = (32, 64, 128, 256, 512),
     anchor_ratios: Sequence[float] = (1 / 2, 3 / 4, 1, 4 / 3, 2),
@@ -83,48 +103,41 @@ def thundernet(
     samples: int = 256,
     positive_fraction: float = 0.25,
     box_loss: str = "smooth_l1",
+    roi_operator: str = "align",
     roi_align: str = "operator",
 ) -> TwoStageDetector:
     """ThunderNet on any backbone; the defaults are the paper's where it says.
 
     backbone: extended to stride 32 where it ends at 16 (`backbones.reach_strides`). backbone_options: {"width": 0.6}.
     input_size: (height, width) the net is meant for; any multiple of 16 works. bins, thin_channels: the thin map has
-    thin_channels * bins^2 = 245 channels. sampling "ohem" or "random": see `detect.sampling`. Raises ValueError for an
-    unknown backbone or word and for a number that cannot be.
+    thin_channels * bins^2 = 245 channels. context_enhancement False: no CEM, the stride-16 map through a 1x1
+    convolution in its place, and no stage behind that map; spatial_attention False: no SAM (the paper's ablations).
+    sampling "ohem" or "random": see `detect.sampling`. roi_operator "align", "align_max" or "pool", roi_align: how it
+    is computed (`detect.ps_roi_align`). Raises ValueError for an unknown backbone or word and for a number that cannot
+    be.
     """
-    _check_counts(
-        num_classes=num_classes,
-        bins=bins,
-        thin_channels=thin_channels,
-        rpn_channels=rpn_channels,
-        fc_channels=fc_channels,
-        test_proposals=test_proposals,
-        test_before_nms=test_before_nms,
-    )
-    _check_anchors(anchor_scales, anchor_ratios)
-    if rpn_kernel_size % 2 == 0:
-        raise ValueError(f"rpn_kernel_size is {rpn_kernel_size}; expected an odd number")
-    if not 0 <= rpn_negative_iou <= rpn_positive_iou <= 1:
-        raise ValueError(
-            f"rpn_negative_iou {rpn_negative_iou}, rpn_positive_iou {rpn_positive_iou}: expected 0..1, rising"
-        )
-    backbone = reach_strides(backbone, (16, 32), weights=backbone_weights, options=backbone_options)
+    check_counts(num_classes=num_classes, bins=bins, thin_channels=thin_channels)
+    check_counts(rpn_channels=rpn_channels, fc_channels=fc_channels)
+    strides = (16, 32) if context_enhancement else (16,)
+    backbone = reach_strides(backbone, strides, weights=backbone_weights, options=backbone_options)
     height, width = checked_input_size(input_size)
     thin = thin_channels * bins * bins
     rpn = RegionProposalNetwork(
-        thin,
+        light_trunk(thin, rpn_channels, rpn_kernel_size),
+        rpn_channels,
         stride=16,
-        channels=rpn_channels,
-        kernel_size=rpn_kernel_size,
         anchor_scales=anchor_scales,
         anchor_ratios=anchor_ratios,
     )
+    operator = create_roi_operator(roi_operator, bins, 16, method=roi_align)
     return TwoStageDetector(
         backbone,
-        ContextEnhancementModule(backbone.feature_info, thin),
+        ContextEnhancementModule(backbone.feature_info, thin)
+        if context_enhancement
+        else SingleMapNeck(backbone.feature_info[0].channels, thin),
         rpn,
-        SpatialAttentionModule(rpn_channels, thin),
-        LightHead(PSRoIAlign(bins, 16, method=roi_align), thin, num_classes, fc_channels=fc_channels),
+        SpatialAttentionModule(rpn_channels, thin) if spatial_attention else None,
+        LightHead(operator, thin, num_classes, fc_channels=fc_channels),
         num_classes=num_classes,
         input_size=(height, width),
         test_proposals=test_proposals,
@@ -134,18 +147,6 @@ def thundernet(
         sampling=ProposalSampling(sampling, train_proposals, train_before_nms, samples, positive_fraction),
         box_loss=box_loss,
     )
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}; expected at least 1")
-
-
-def _check_anchors(scales: Sequence[float], ratios: Sequence[float]) -> None:
-    for name, values in (("anchor_scales", scales), ("anchor_ratios", ratios)):
-        if not values or not all(value > 0 for value in values):
-            raise ValueError(f"{name} is {list(values)}; expected at least one number, all above 0")
 
 
 register_presets(

@@ -68,7 +68,7 @@ class Resize:
         target = self.size if size is None else checked_size(size)
         if target is None:
             raise ValueError("Resize got no size, neither when it was made nor in the call; expected (height, width)")
-        moved = _into_window(boxes, (0, 0, image.shape[1], image.shape[0]), target, mirrored=False)
+        moved = _into_window(boxes, (0, 0, image.shape[1], image.shape[0]), target)
         kept = np.flatnonzero((moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1]))
         return Transformed(resize_image(image, target), moved[kept], kept)
 
@@ -82,7 +82,8 @@ class SSDAugmentation:
     whole) and `crop_trials` windows are drawn whose sides are at least `crop_min_side` of the canvas's and whose width
     over height lies in `crop_aspect`; if none is fit, another overlap has its turn. Objects whose centre is cut off are
     dropped, and boxes narrower or lower than `min_box_side` output pixels; crowd regions stay while they are visible.
-    With `flip_probability` left and right change places. Each of four distortions takes part with
+    With `flip_probability` left and right change places, with `vertical_flip_probability` top and bottom (for pictures
+    that have no upper side). Each of four distortions takes part with
     `distort_probability`: a shift of at most `brightness` * 255, `contrast` and `saturation` times at most 1 + their
     value and at least 1 - it, and `hue` turned by at most its value, in whole turns.
     Raises ValueError, naming the argument, where a value is out of its range.
@@ -102,6 +103,7 @@ class SSDAugmentation:
         crop_aspect: Sequence[float] = (0.5, 2.0),
         crop_trials: int = 50,
         flip_probability: float = 0.5,
+        vertical_flip_probability: float = 0.0,
         distort_probability: float = 0.5,
         brightness: float = 0.125,
         contrast: float = 0.5,
@@ -124,6 +126,7 @@ class SSDAugmentation:
         self.crop_aspect = checked_range("crop_aspect", crop_aspect, 0.01, 100)
         self.crop_trials = int(checked("crop_trials", crop_trials, 1, 10_000))
         self.flip_probability = checked("flip_probability", flip_probability, 0, 1)
+        self.vertical_flip_probability = checked("vertical_flip_probability", vertical_flip_probability, 0, 1)
         self.min_box_side = checked("min_box_side", min_box_side, 0.01, 1000)
         self._colours = ColourDistortion(
             distort_probability, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue
@@ -140,10 +143,13 @@ class SSDAugmentation:
             objects = np.array([[0, 0, width, height]], np.float32)
         window = self._crop(self._expand((width, height), rng), objects, rng)
         mirrored = bool(rng.random() < self.flip_probability)
-        moved = _into_window(boxes, window, size, mirrored=mirrored)
+        # Drawn only on request: without it the same seed gives the same picture as ever.
+        upended = self.vertical_flip_probability > 0 and bool(rng.random() < self.vertical_flip_probability)
+        moved = _into_window(boxes, window, size, mirrored=mirrored, upended=upended)
         kept = np.flatnonzero((_centre_inside(boxes, window) | is_crowd)
                               & (moved[:, 2:] - moved[:, :2] >= self.min_box_side).all(axis=1))  # fmt: skip
-        return Transformed(self._render(image, window, size, mirrored, rng), moved[kept], kept)
+        drawn = self._render(image, window, size, rng)
+        return Transformed(_flipped(drawn, mirrored=mirrored, upended=upended), moved[kept], kept)
 
     def _expand(self, picture: tuple[int, int], rng: np.random.Generator) -> Window:
         """A canvas around the picture (width, height), in the picture's pixels."""
@@ -183,8 +189,7 @@ class SSDAugmentation:
         allowed = (aspect >= self.crop_aspect[0]) & (aspect <= self.crop_aspect[1])
         return np.concatenate([corners, corners + sizes], axis=1)[allowed]
 
-    def _render(self, image: np.ndarray, window: Window, size: Size, mirrored: bool,
-                rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    def _render(self, image: np.ndarray, window: Window, size: Size, rng: np.random.Generator) -> np.ndarray:
         """The window of the picture at `size`: only the visible part is resized and distorted, the rest is filled."""
         rows, out_rows = visible(window[1], window[3], image.shape[0], size[0])
         columns, out_columns = visible(window[0], window[2], image.shape[1], size[1])
@@ -192,15 +197,23 @@ class SSDAugmentation:
         part = np.ascontiguousarray(resize_image(image[rows, columns], part_size))
         part = self._colours(part, rng)
         if part.shape[:2] == size:
-            canvas = part
-        else:
-            canvas = np.empty((*size, 3), np.uint8)
-            canvas[:] = self.fill
-            canvas[out_rows, out_columns] = part
-        return cv2.flip(canvas, 1) if mirrored else canvas
+            return part
+        canvas = np.empty((*size, 3), np.uint8)
+        canvas[:] = self.fill
+        canvas[out_rows, out_columns] = part
+        return canvas
 
 
-def _into_window(boxes: np.ndarray, window: Window, size: Size, *, mirrored: bool) -> np.ndarray:
+def _flipped(image: np.ndarray, *, mirrored: bool, upended: bool) -> np.ndarray:
+    """The picture with left and right, or top and bottom, or both changed."""
+    if mirrored:
+        image = cv2.flip(image, 1)
+    return cv2.flip(image, 0) if upended else image
+
+
+def _into_window(
+    boxes: np.ndarray, window: Window, size: Size, *, mirrored: bool = False, upended: bool = False
+) -> np.ndarray:
     """[M, 4] boxes from picture pixels to those of the window drawn at `size`, clipped to it; float32."""
     left, top, right, bottom = window
     height, width = size
@@ -208,6 +221,8 @@ def _into_window(boxes: np.ndarray, window: Window, size: Size, *, mirrored: boo
     moved = (boxes.astype(np.float64) - np.array([left, top, left, top])) * scale
     if mirrored:
         moved[:, [0, 2]] = width - moved[:, [2, 0]]
+    if upended:
+        moved[:, [1, 3]] = height - moved[:, [3, 1]]
     return np.clip(moved, 0, np.array([width, height] * 2)).astype(np.float32)
 
 

@@ -1,12 +1,13 @@
 """The two-stage detector: features, proposals, then a second look at each proposal.
 
 References: Ren et al., Faster R-CNN, NeurIPS 2015; ThunderNet and Light-Head R-CNN are two ways to furnish it.
-Deviations: 1,000 anchors go into the suppression at test, where ThunderNet's release takes 2,000 (`test_before_nms`).
+Deviations: hard examples are chosen by the plain sum of class and box loss, whatever `box_weight` is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,25 @@ def checked_input_size(size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-class TwoStageDetector(TaskNet):
-    """backbone -> neck -> RPN -> refine -> PSRoIAlign -> head.
+def check_counts(**counts: int) -> None:
+    """ValueError for a number that is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is {count}; expected at least 1")
 
-    neck: list of feature maps -> one map; refine: (that map, the RPN's shared map) -> the thin map; both plain modules.
+
+class NeckMaps(NamedTuple):
+    """What a neck makes of the backbone's maps: proposals, what the RPN reads; thin, what the head reads in the end."""
+
+    proposals: Tensor
+    thin: Tensor
+
+
+class TwoStageDetector(TaskNet):
+    """backbone -> neck -> RPN -> refine -> RoI operator and head.
+
+    neck: list of feature maps -> `NeckMaps`; refine: (the neck's thin map, the RPN's shared map) -> the thin map that
+    the head reads, None where that is the neck's; both plain modules. box_weight: of the head's box loss.
     """
 
     def __init__(
@@ -48,7 +64,7 @@ class TwoStageDetector(TaskNet):
         backbone: Backbone,
         neck: nn.Module,
         rpn: RegionProposalNetwork,
-        refine: nn.Module,
+        refine: nn.Module | None,
         head: LightHead,
         *,
         num_classes: int,
@@ -62,8 +78,16 @@ class TwoStageDetector(TaskNet):
         rpn_negative_iou: float = 0.3,
         sampling: ProposalSampling | None = None,
         box_loss: str = "smooth_l1",
+        box_weight: float = 1.0,
     ) -> None:
         super().__init__(backbone, num_classes=num_classes, name=name, input_size=input_size)
+        check_counts(test_proposals=test_proposals, test_before_nms=test_before_nms)
+        if not 0 <= rpn_negative_iou <= rpn_positive_iou <= 1:
+            raise ValueError(
+                f"rpn_negative_iou {rpn_negative_iou}, rpn_positive_iou {rpn_positive_iou}: expected 0..1, rising"
+            )
+        if box_weight <= 0:
+            raise ValueError(f"box_weight is {box_weight}; expected a number above 0")
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"box_loss {box_loss!r}: it is one of {', '.join(BOX_LOSSES)}")
         self.neck, self.rpn, self.refine, self.head = neck, rpn, refine, head
@@ -71,7 +95,7 @@ class TwoStageDetector(TaskNet):
         self.rpn_samples, self.rpn_positive_fraction = rpn_samples, rpn_positive_fraction
         self.rpn_positive_iou, self.rpn_negative_iou = rpn_positive_iou, rpn_negative_iou
         self.sampling = sampling or ProposalSampling()
-        self.box_loss = box_loss
+        self.box_loss, self.box_weight = box_loss, box_weight
 
     def normalize(self, images: Tensor) -> Tensor:
         """As in `TaskNet`; ValueError also for sides that are no multiples of 16."""
@@ -96,10 +120,10 @@ class TwoStageDetector(TaskNet):
         return RawDetections(boxes.where(is_real[..., None], 0.0), scores.where(is_real[..., None], 0.0))
 
     def _look(self, features: Sequence[Tensor]) -> tuple[RPNOutput, Tensor]:
-        """What the RPN says of the neck's map, and the thin map that the head reads."""
-        context = self.neck(features)
-        proposed: RPNOutput = self.rpn(context)
-        return proposed, self.refine(context, proposed.shared)
+        """What the RPN says, and the thin map that the head reads."""
+        maps: NeckMaps = self.neck(features)
+        proposed: RPNOutput = self.rpn(maps.proposals)
+        return proposed, maps.thin if self.refine is None else self.refine(maps.thin, proposed.shared)
 
     def outputs(self, images: Tensor, targets: list[Target]) -> DetectorOutputs:
         """Every tensor that a loss needs; the proposals to learn from are drawn here. Images as in `forward`."""
@@ -146,7 +170,7 @@ class TwoStageDetector(TaskNet):
             positive_iou=self.rpn_positive_iou,
             negative_iou=self.rpn_negative_iou,
         )
-        return {**first, **head_losses(outputs, box_loss=self.box_loss)}
+        return {**first, **head_losses(outputs, box_loss=self.box_loss, box_weight=self.box_weight)}
 
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """`losses_from(outputs(images, targets), targets)`."""

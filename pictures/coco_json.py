@@ -12,37 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from backbones.registry import nearest
+from pictures.boxes import MAX_COORDINATE, Annotations, BoxRow, Corners, Picture, fit_box, gather
 from pictures.report import AnnotationReport
-
-_MAX_COORDINATE = 1e9  # pixels; also keeps huge whole numbers away from float arithmetic
-
-
-class Picture(NamedTuple):
-    """One entry of the file's images; size is (height, width)."""
-
-    image_id: int
-    file_name: str
-    size: tuple[int, int]
-
-
-class Annotations(NamedTuple):
-    """The chosen pictures and classes of a file; the objects of picture i are the rows starts[i]:starts[i + 1].
-
-    boxes: [T, 4] float32 xyxy in the picture's pixels, 0 <= x1 < x2 <= W; labels: [T] int64 places in category_ids;
-    is_crowd: [T] bool; starts: [pictures + 1] int64; category_ids: the file's id of each class.
-    """
-
-    pictures: list[Picture]
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    boxes: np.ndarray
-    labels: np.ndarray
-    is_crowd: np.ndarray
-    starts: np.ndarray
-    report: AnnotationReport
 
 
 class Entry(NamedTuple):
@@ -104,17 +76,14 @@ def read_annotations(
     Boxes are repaired or dropped as the report says.
     """
     index = read_index(path, class_names=class_names, file_names=file_names)
-    report = AnnotationReport(pictures=len(index.pictures), other_classes=index.other_classes)
-    rows: list[list[tuple[tuple[float, ...], int, bool]]] = [[] for _ in index.pictures]
+    report = AnnotationReport(other_classes=index.other_classes)
+    rows: list[list[BoxRow]] = [[] for _ in index.pictures]
     for entry in index.entries:
         box = _read_box(entry.content, index.pictures[entry.picture], report, entry.what)
         if box is not None:
-            rows[entry.picture].append((box, entry.label, bool(entry.content.get("iscrowd", 0))))
-    boxes, labels, is_crowd, starts = _flatten(rows)
-    report.empty_pictures = sum(not picture_rows for picture_rows in rows)
-    report.crowds = int(is_crowd.sum())
-    report.boxes = len(boxes) - report.crowds
-    return Annotations(index.pictures, index.class_names, index.category_ids, boxes, labels, is_crowd, starts, report)
+            rows[entry.picture].append(BoxRow(box, entry.label, bool(entry.content.get("iscrowd", 0))))
+    classes = list(zip(index.category_ids, index.class_names, strict=True))
+    return gather(index.pictures, classes, rows, report)
 
 
 def load_coco(path: Path) -> dict[str, Any]:
@@ -170,7 +139,7 @@ def _read_pictures(entries: list[Any], path: Path) -> list[Picture]:
     for entry in entries:
         if not _has(entry, {"id": int, "file_name": str, "width": int, "height": int}):
             raise ValueError(f"{path} has the image {reprlib.repr(entry)}; expected id, file_name, width and height")
-        if not (0 < entry["width"] < _MAX_COORDINATE and 0 < entry["height"] < _MAX_COORDINATE):
+        if not (0 < entry["width"] < MAX_COORDINATE and 0 < entry["height"] < MAX_COORDINATE):
             raise ValueError(f"{path} says that {entry['file_name']} is {entry['width']} x {entry['height']} pixels")
         pictures.append(Picture(entry["id"], entry["file_name"], (entry["height"], entry["width"])))
     repeated = [image_id for image_id, count in Counter(picture.image_id for picture in pictures).items() if count > 1]
@@ -205,42 +174,17 @@ def _check_references(entry: Any, images: set[int], categories: Mapping[int, str
         raise ValueError(f"{what} has iscrowd {reprlib.repr(entry['iscrowd'])}; expected 0 or 1")
 
 
-def _read_box(entry: dict[str, Any], picture: Picture, report: AnnotationReport, what: str) -> tuple[float, ...] | None:
+def _read_box(entry: dict[str, Any], picture: Picture, report: AnnotationReport, what: str) -> Corners | None:
     """The corners xyxy inside the picture, exact in float32, or None where it is dropped."""
     bbox = entry.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
         raise ValueError(f"{what} has bbox {reprlib.repr(bbox)}; expected [x, y, width, height]")
     place = f"annotation {reprlib.repr(entry.get('id', what))} in {picture.file_name}"
-    if not all(abs(value) < _MAX_COORDINATE for value in bbox):  # false for NaN too
+    if not all(abs(value) < MAX_COORDINATE for value in bbox):  # before any sum: a whole number may be huge
         report.drop("not finite", place)
         return None
     x, y, width, height = bbox
-    if width <= 0 or height <= 0:
-        report.drop("no area", place)
-        return None
-    whole = np.array([x, y, x + width, y + height])
-    limits = np.array([picture.size[1], picture.size[0]] * 2)
-    if (whole[:2] >= limits[:2]).any() or (whole[2:] <= 0).any():
-        report.drop("outside the picture", place)
-        return None
-    box = np.clip(whole, 0, limits).astype(np.float32)
-    if (box[:2] >= box[2:]).any():
-        report.drop("no area", place)
-        return None
-    if (whole < 0).any() or (whole > limits).any():
-        report.clip(place)
-    return tuple(box.tolist())
-
-
-def _flatten(
-    rows: Sequence[Sequence[tuple[tuple[float, ...], int, bool]]],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """boxes, labels, is_crowd and starts of `Annotations`: few large arrays, which forked workers share for good."""
-    flat = [row for picture_rows in rows for row in picture_rows]
-    boxes = np.array([box for box, _, _ in flat], np.float32).reshape(-1, 4)
-    labels = np.array([label for _, label, _ in flat], np.int64)
-    is_crowd = np.array([crowd for _, _, crowd in flat], bool)
-    return boxes, labels, is_crowd, np.cumsum([0, *(len(picture_rows) for picture_rows in rows)])
+    return fit_box((x, y, x + width, y + height), picture.size, report, place)
 
 
 def _has(entry: Any, fields: dict[str, type]) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
 def check_files(file_names: Sequence[str], folder: Path, annotations: Path) -> None:
@@ -20,6 +22,23 @@ def check_files(file_names: Sequence[str], folder: Path, annotations: Path) -> N
         raise FileNotFoundError(
             f"{len(missing)} of {len(file_names)} pictures of {annotations} are not in {folder}, first {missing[0]!r}"
         )
+
+
+def find_pictures(stems: Iterable[str], folder: Path) -> dict[str, str]:
+    """Stem -> file name, both relative to `folder`, of those that are there; of several endings the first in order.
+
+    Raises FileNotFoundError where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of pictures at {folder}")
+    wanted = set(stems)
+    found: dict[str, str] = {}
+    for parent in {os.path.dirname(stem) for stem in wanted}:
+        for name in sorted(_names_in(folder / parent)):
+            stem, ending = os.path.splitext(os.path.join(parent, name))
+            if stem in wanted and ending.lower() in PICTURE_ENDINGS:
+                found.setdefault(stem, stem + ending)
+    return found
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -84,11 +84,17 @@ def training_loader(data: Any, sampler: TrainingSampler, workers: int, *, collat
     )
 
 
-def validation_loader(data: Any, batch_size: int, workers: int, *, collate: Collate) -> DataLoader:
-    """All pictures in order. The generator keeps the loader away from torch's own random numbers."""
+def validation_loader(
+    data: Any, batch_size: int, workers: int, *, collate: Collate, share: tuple[int, int] = (0, 1)
+) -> DataLoader:
+    """All pictures in order, or a process's share (rank, count) of them, none of them twice.
+
+    The generator keeps the loader away from torch's own random numbers.
+    """
     return DataLoader(
         data,
         batch_size=batch_size,
+        sampler=range(share[0], len(data), share[1]),
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_start_worker,

@@ -7,7 +7,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL and how to measure it."""
     parser.add_argument("model", metavar="MODEL", help="a detector, segmenter or backbone (see swiftsight list)")
     parser.add_argument("--weights", metavar="W", help="a weights file, or the name of shipped ones (random weights)")
+    parser.add_argument(
+        "--set", metavar="OPTION=VALUE", action="append", default=[], help="one option of the net, as in thin_stride=16"
+    )
     parser.add_argument("--size", metavar=("H", "W"), nargs=2, type=int, help="input size (what the net is meant for)")
     parser.add_argument("--batch", metavar="N", type=int, default=1, help="pictures at a time (1)")
     parser.add_argument("--repeat", metavar="N", type=int, default=30, help="measurements (30)")
@@ -76,12 +79,16 @@ def measure(args: argparse.Namespace) -> Report:
     import detect
     import segment
     from backbones import list_backbones
-    from backbones.registry import nearest
+    from backbones.registry import find_builder, nearest
+    from detect.registry import DETECTORS
+    from segment.registry import SEGMENTERS
 
     if args.model in detect.list_detectors():
-        return _measure_net(args, detect.create_detector, detect.Predictor, DETECTOR_STAGES)
+        builder = find_builder(DETECTORS, args.model)
+        return _measure_net(args, builder, detect.create_detector, detect.Predictor, DETECTOR_STAGES)
     if args.model in segment.list_segmenters():
-        return _measure_net(args, segment.create_segmenter, segment.Predictor, SEGMENTER_STAGES)
+        builder = find_builder(SEGMENTERS, args.model)
+        return _measure_net(args, builder, segment.create_segmenter, segment.Predictor, SEGMENTER_STAGES)
     if args.model in list_backbones():
         return _measure_backbone(args)
     names = [*detect.list_detectors(), *segment.list_segmenters(), *list_backbones()]
@@ -90,12 +97,17 @@ def measure(args: argparse.Namespace) -> Report:
 
 
 def _measure_net(
-    args: argparse.Namespace, create: Callable[..., Any], predictor_of: Callable[..., Any], stages: Stages
+    args: argparse.Namespace,
+    builder: Callable[..., Any],
+    create: Callable[..., Any],
+    predictor_of: Callable[..., Any],
+    stages: Stages,
 ) -> Report:
     from backbones.cost import measure_cost_by_part
     from pictures.images import resize_image
 
-    net = create(args.model, weights=args.weights)
+    options = _options(args, builder)
+    net = create(args.model, weights=args.weights, **options)
     size = tuple(args.size) if args.size else net.input_size
     timed = TimedNet(net, stages)
     predictor = predictor_of(timed, size=size)
@@ -103,7 +115,7 @@ def _measure_net(
     picture, seen = choose_picture(args.picture)
     if stages is SEGMENTER_STAGES:  # it answers for every pixel of a picture, and keeps its shape
         picture = resize_image(picture, size)
-    setting = {**_setting(args, size), "picture": seen}
+    setting = {**_setting(args, size, options), "picture": seen}
     return Report(setting, costs, time_stages(predictor, timed, picture, args.batch, args.repeat))
 
 
@@ -113,17 +125,30 @@ def _measure_backbone(args: argparse.Namespace) -> Report:
     from backbones import create_backbone
     from backbones.cost import measure_cost
     from backbones.fusion import fused_copy
+    from backbones.registry import BACKBONES, find_builder
 
     if args.picture:
         raise UsageError("--picture: a backbone takes the same time whatever it sees; leave it out")
-    backbone = create_backbone(args.model, weights=args.weights)
+    options = _options(args, find_builder(BACKBONES, args.model))
+    backbone = create_backbone(args.model, weights=args.weights, **options)
     size = tuple(args.size) if args.size else _BACKBONE_SIZE
     net = fused_copy(backbone).to(memory_format=torch.channels_last)
     images = torch.rand(args.batch, 3, *size).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         seconds = repeated(lambda: _timed(lambda: net(images)), args.repeat)
     times = {"total": [1000 * value for value in seconds]}
-    return Report(_setting(args, size), {"total": measure_cost(backbone, size)}, times)
+    return Report(_setting(args, size, options), {"total": measure_cost(backbone, size)}, times)
+
+
+def _options(args: argparse.Namespace, builder: Callable[..., Any]) -> dict[str, Any]:
+    """What --set says, for the builder of the net. ValueError for what it does not take."""
+    from .config import assign
+    from .schema import arguments
+
+    values: dict[str, Any] = {}
+    for assignment in args.set:
+        assign(values, assignment)
+    return arguments(builder, values, args.model)
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -149,11 +174,12 @@ def choose_picture(path: Path | None) -> tuple[np.ndarray, str]:
     return read_image(sample), sample.name
 
 
-def _setting(args: argparse.Namespace, size: Sequence[int]) -> dict[str, Any]:
+def _setting(args: argparse.Namespace, size: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     return {
         "model": args.model,
+        **({"options": dict(options)} if options else {}),
         "weights": args.weights or "random",
         "size": list(size),
         "batch": args.batch,
@@ -207,9 +233,9 @@ def format_report(report: Report) -> str:
         rows.append([name, *counts, *(f"{value:.2f}" for value in spread(values))])
     looking_at = f", looking at {setting['picture']}" if "picture" in setting else ""
     height, width = setting["size"]
-    what = (
-        f"{setting['model']}, weights: {setting['weights']}, {height} x {width}, batch {setting['batch']}{looking_at}"
-    )
+    options = "".join(f", {name} {value}" for name, value in setting.get("options", {}).items())
+    net = f"{setting['model']}{options}, weights: {setting['weights']}"
+    what = f"{net}, {height} x {width}, batch {setting['batch']}{looking_at}"
     where = f"{setting['processor']}, threads: {setting['threads']}, torch {setting['torch']}"
     table = format_table(["part", "parameters", "multiply-adds", "ms", "10 %", "90 %"], rows)
     speed = f"{frames_per_second(report):.1f} frames per second (medians of {setting['repeat']} repetitions)"

@@ -95,6 +95,10 @@ class ClassFolders(Dataset[tuple[Tensor, int]]):
         image = self.transform(self._read(index), seed, size)
         return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")), int(self.labels[index])
 
+    def labels_per_picture(self) -> list[set[int]]:
+        """The one class of each picture, as a set: what class balance asks for."""
+        return [{int(label)} for label in self.labels]
+
     def _read(self, index: int) -> np.ndarray:
         try:
             return read_image(self.folder / self.file_names[index])

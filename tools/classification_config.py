@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from .schema import Limits
-from .training_config import Size, TrainingConfig
+from .training_config import Balance, Size, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,15 @@ class FoldersConfig:
     """Folders of class folders, as ImageNet's: train to learn from, val to choose checkpoints by, test for the end.
 
     check_pictures: open every picture before training and leave out what cannot be read; without it the training
-    stops at such a picture.
+    stops at such a picture. class_balance: pictures of classes that are in a smaller part of the
+    pictures than this are shown more often (see `sampler.repeat_factors`).
     """
 
     train: Path
     val: Path
     test: Path | None = None
     check_pictures: bool = True
+    class_balance: Balance | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def load_config(name: str | Path, assignments: Sequence[str] = ()) -> TrainingCo
     path = find_config(name)
     values = _read_with_base(path)
     for assignment in assignments:
-        _assign(values, assignment)
+        assign(values, assignment)
     task = values.get("task", DEFAULT_TASK)
     if task not in CONFIGS:
         near = nearest(str(task), CONFIGS)
@@ -155,8 +155,8 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
-    """Carry out "a.b=value", value in YAML's spelling."""
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Carry out "a.b=value", value in YAML's spelling. UsageError for what is no such assignment."""
     key, equals, text = assignment.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):

@@ -39,6 +39,13 @@ from .device import add_device_argument, choose_device
 from .errors import UsageError
 from .frame_log import FrameLog
 from .model_choice import choose_weights
+from .multi_pass import (
+    MULTI_PASS_OPTIONS,
+    add_multi_pass_arguments,
+    check_multi_pass_words,
+    several_passes,
+    wants_several_passes,
+)
 from .progress import show_progress
 from .samples import CLIP, PICTURE, find_sample
 from .segmentation_view import SegmentationView
@@ -77,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     behind = "segmenters: blur, a colour or a picture to stand behind the person, in place of what is there"
     add("--background", metavar="B", help=behind)
     add("--labels", type=Path, metavar="DIR", help="segmenters: a folder for the classes of the pixels, as grey PNG")
+    add_multi_pass_arguments(parser.add_argument_group("detectors: several looks at each picture, slower and surer"))
     add("--max-frames", type=_positive, metavar="N", help="stop a video or camera after N frames")
     show = "a window (default: for a camera, where one can open); q or Escape closes it"
     add("--show", action=argparse.BooleanOptionalAction, help=show)
@@ -216,6 +224,8 @@ def _say_cut_off(reason: str) -> None:
 
 def _create_view(args: argparse.Namespace) -> View[Any]:
     """The net that is meant, ready to look. UsageError for an option that is for the other kind of net."""
+    check_multi_pass_words(args)
+    several = wants_several_passes(args)
     background = None if args.background is None else parse_background(args.background)
     device = choose_device(args.device)
     name, weights = choose_weights(args.model, args.weights)
@@ -223,8 +233,9 @@ def _create_view(args: argparse.Namespace) -> View[Any]:
         _refuse(args, ("background", "labels"), f"is for nets that label pixels; {name} finds boxes")
         detector = create_detector(name, weights=weights).to(device)
         score = 0.5 if args.score is None else args.score
-        return DetectionView(detect.Predictor(detector, size=args.size, score_threshold=score), classes=args.classes)
-    _refuse(args, ("score",), f"is for detectors; {name} gives every pixel a class")
+        finder = detect.Predictor(detector, size=args.size, score_threshold=score)
+        return DetectionView(several_passes(finder, args) if several else finder, classes=args.classes)
+    _refuse(args, ("score", *MULTI_PASS_OPTIONS), f"is for detectors; {name} gives every pixel a class")
     if background is not None:
         _refuse(args, ("classes",), "says what to colour; with --background nothing is coloured")
     segmenter = create_segmenter(name, weights=weights).to(device)

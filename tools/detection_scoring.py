@@ -1,10 +1,10 @@
-"""The scores of a detector, or of anybody's results file: COCO's figures."""
+"""The scores of a detector, or of anybody's results file: COCO's figures, or VOC's."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,20 @@ import torch
 from backbones.files import write_atomically
 from backbones.registry import find_builder
 from detect import Detections, TwoStageDetector, create_detector
-from detect.formats.coco import CocoDetection, collate
-from detect.metrics import DetectionScores, coco_results, evaluate_detections, read_results
+from detect.formats.boxed_pictures import BoxedPictures, collate
+from detect.metrics import DetectionScores, coco_results, evaluate_detections
+from detect.multi_pass import MultiPassPredictor
+from detect.predictor import Predictor
 from detect.registry import DETECTORS, find_weights, read_saved
+from detect.result_rows import read_results
 from detect.transforms import Resize
+from detect.voc_metric import VOC_RULES, VocScores, evaluate_voc
 
 from .assembly import validation_loader
-from .detection_config import DetectionConfig, PartConfig
+from .detection_config import BoxesPart, DetectionConfig
 from .detection_task import open_data
 from .loader_errors import unwrap_worker_error
+from .multi_pass import passes_in_words, several_passes, wants_several_passes
 from .progress import show_progress
 from .schema import arguments, section
 from .table import format_table
@@ -41,14 +46,18 @@ MEANINGS = {
     "ARm": "with 100, middle-sized objects",
     "ARl": "with 100, large objects",
 }
+VOC_MEANINGS = {
+    "voc2007": "mean of the classes' AP, precision at eleven recalls, overlap 0.50 (VOC2007)",
+    "voc2012": "mean of the classes' AP, area under the curve, overlap 0.50 (VOC2010 to 2012)",
+}
 
 
-def score_file(predictions: Path, annotations: Path, plots: Path | None) -> str:
+def score_file(predictions: Path, annotations: Path, plots: Path | None, rule: str) -> str:
     """The figures of a COCO results file, in words; draws the curves into `plots`."""
     results = read_results(predictions)
     pictures = len({row["image_id"] for row in results})
     try:
-        scores = evaluate_detections(results, annotations)
+        scores = _evaluate(results, annotations, rule)
     except ValueError as error:
         # Complaints about the annotations begin with their path already.
         raise (error if str(error).startswith(str(annotations)) else ValueError(f"{predictions}: {error}")) from None
@@ -56,30 +65,58 @@ def score_file(predictions: Path, annotations: Path, plots: Path | None) -> str:
     return _shown_scores(scores, title, plots)
 
 
-def score_net(config: DetectionConfig, part: PartConfig, device: torch.device, args: argparse.Namespace) -> str:
+def score_net(config: DetectionConfig, part: BoxesPart, device: torch.device, args: argparse.Namespace) -> str:
     """The figures of `args.weights` on a part of the config's data, in words; writes --output and --plots."""
     size = tuple(args.size) if args.size else config.eval_size
     data, net = open_data_and_net(config, args.weights, part, size)
-    loader = validation_loader(data, config.eval_batch_size, config.workers, collate=collate)
-    settings = {
+    settings: dict[str, Any] = {
         "max_detections": args.max_detections or 100,
         "score_threshold": 0.05 if args.score_threshold is None else args.score_threshold,
         "suppression": "hard" if args.hard_nms else "soft",
     }
     net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    results = list(find_objects(net, loader, data, settings))
+    if wants_several_passes(args):
+        data.transform = None  # whole pictures as they are on disk: each pass resizes for itself
+        loader = validation_loader(data, 1, config.workers, collate=collate)
+        predictor = several_passes(Predictor(net, size=size, **settings), args)
+        results = list(find_objects(predictor, loader, data, {}))
+    else:
+        loader = validation_loader(data, config.eval_batch_size, config.workers, collate=collate)
+        results = list(find_objects(net, loader, data, settings))
     if args.output:
-        write_atomically(args.output, json.dumps(results).encode())
-    scores = evaluate_detections(results, data.annotations, image_ids=data.image_ids, category_ids=data.category_ids)
-    title = f"{net.name} {args.weights} on {data.annotations.name}, {size[0]} x {size[1]}"
+        write_atomically(args.output, json.dumps(_named(results, data)).encode())
+    scores = _evaluate(results, data.ground_truth(), args.rule or "coco", data.image_ids, data.category_ids)
+    part_name = f"the part {args.split or 'val'}, {data.annotations.name}"
+    title = f"{net.name} {args.weights} on {part_name}, {size[0]} x {size[1]}{passes_in_words(args)}"
     text = _shown_scores(scores, title, args.plots, data.report)
     return f"{text}\ndetections: {args.output}" if args.output else text
 
 
-def _shown_scores(scores: DetectionScores, title: str, plots: Path | None, note: Any = None) -> str:
+def _evaluate(
+    results: Sequence[Mapping[str, Any]],
+    truth: Path | Mapping[str, Any],
+    rule: str,
+    image_ids: Sequence[int] | None = None,
+    category_ids: Sequence[int] | None = None,
+) -> DetectionScores | VocScores:
+    if rule in VOC_RULES:
+        return evaluate_voc(results, truth, rule=rule, image_ids=image_ids, category_ids=category_ids)
+    return evaluate_detections(results, truth, image_ids=image_ids, category_ids=category_ids)
+
+
+def _named(results: Sequence[Mapping[str, Any]], data: BoxedPictures) -> list[dict[str, Any]]:
+    """The results, each with the file name of its picture and the name of its class: the numbers may be ours alone."""
+    pictures = dict(zip(data.image_ids, data.file_names, strict=True))
+    classes = dict(zip(data.category_ids, data.class_names, strict=True))
+    return [
+        {**row, "file_name": pictures[row["image_id"]], "category_name": classes[row["category_id"]]} for row in results
+    ]
+
+
+def _shown_scores(scores: DetectionScores | VocScores, title: str, plots: Path | None, note: Any = None) -> str:
     """Title, figures, and where the curves are."""
     text = "\n".join([title, *([str(note)] if note else []), "", format_scores(scores)])
-    if plots:
+    if plots and isinstance(scores, DetectionScores):
         from .plots import draw_curves  # matplotlib takes a second to load
 
         draw_curves(scores, plots / CURVES_FILE, title)
@@ -88,8 +125,8 @@ def _shown_scores(scores: DetectionScores, title: str, plots: Path | None, note:
 
 
 def open_data_and_net(
-    config: DetectionConfig, weights: str, part: PartConfig, size: tuple[int, int]
-) -> tuple[CocoDetection, TwoStageDetector]:
+    config: DetectionConfig, weights: str, part: BoxesPart, size: tuple[int, int]
+) -> tuple[BoxedPictures, TwoStageDetector]:
     """The pictures of one part of the data, and the config's net with `weights`: both of the same classes.
 
     Raises ValueError for weights of another net or other classes.
@@ -99,8 +136,9 @@ def open_data_and_net(
         builder = find_builder(DETECTORS, name)
     file = find_weights(name, weights)
     saved_names = read_saved(file, name).class_names
-    data = open_data(part, config.data.class_names or saved_names or None, Resize(size))
-    starting_points = ("name", "weights", "backbone_weights")  # what training began with is not what is scored
+    data = open_data(config.data, part, config.data.class_names or saved_names or None, Resize(size))
+    # What training began with is not what is scored.
+    starting_points = ("name", "weights", "new_classes", "backbone_weights")
     options = {key: value for key, value in config.model.items() if key not in starting_points}
     with section("model"):
         checked = arguments(builder, options, "model")
@@ -113,13 +151,19 @@ def open_data_and_net(
 
 
 def find_objects(
-    net: TwoStageDetector, loader: Any, data: CocoDetection, settings: dict[str, Any]
+    net: TwoStageDetector | MultiPassPredictor, loader: Any, data: BoxedPictures, settings: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The net's detections in all pictures as COCO results, with progress on the screen."""
-    device = next(net.parameters()).device
+    """The net's detections in all pictures as COCO results, with progress on the screen.
+
+    A `MultiPassPredictor` wants them one by one and as they are on disk, and has its settings already.
+    """
+    if isinstance(net, MultiPassPredictor):
+        answers = _whole_pictures(net, loader)
+    else:
+        answers = _one_by_one(net, loader, next(net.parameters()).device, settings)
     try:
-        for images, target in show_progress(_one_by_one(net, loader, device, settings), len(data), "pictures"):
-            yield from coco_results(images, target.image_id, data.category_ids)
+        for detections, target in show_progress(answers, len(data), "pictures"):
+            yield from coco_results(detections, target.image_id, data.category_ids)
     except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -137,17 +181,36 @@ def _one_by_one(
             yield detections.to("cpu").scaled(*factors), target
 
 
-def format_scores(scores: DetectionScores) -> str:
-    """The twelve figures with what they mean, and a table of the classes."""
+def _whole_pictures(predictor: MultiPassPredictor, loader: Any) -> Iterator[tuple[Detections, Any]]:
+    """As `_one_by_one`."""
+    for images, (target,) in loader:
+        yield predictor(images[0].permute(1, 2, 0).numpy()), target
+
+
+def format_scores(scores: DetectionScores | VocScores) -> str:
+    """The figures with what they mean, and a table of the classes."""
+    lines = _voc_lines(scores) if isinstance(scores, VocScores) else _coco_lines(scores)
+    if scores.unusable_boxes:
+        lines += ["", f"{scores.unusable_boxes} boxes of the ground truth have no area and were left out"]
+    return "\n".join(lines)
+
+
+def _voc_lines(scores: VocScores) -> list[str]:
+    rows = [
+        [name, _shown(row["AP"]), _shown(row["recall"]), *(str(int(row[key])) for key in ("objects", "difficult"))]
+        for name, row in scores.per_class.items()
+    ]
+    mean = f"mAP   {_shown(scores.mean):>6}   {VOC_MEANINGS[scores.rule]}"
+    return [mean, "", format_table(["class", "AP", "recall", "objects", "difficult"], rows)]
+
+
+def _coco_lines(scores: DetectionScores) -> list[str]:
     figures = [f"{name:<6}{_shown(scores.figures[name]):>6}   {meaning}" for name, meaning in MEANINGS.items()]
     rows = [
         [name, _shown(row["AP"]), _shown(row["AP50"]), _shown(row["AR100"]), str(int(row["boxes"]))]
         for name, row in scores.per_class.items()
     ]
-    lines = [*figures, "", format_table(["class", "AP", "AP50", "AR100", "objects"], rows)]
-    if scores.unusable_boxes:
-        lines += ["", f"{scores.unusable_boxes} boxes of the ground truth have no area and were left out"]
-    return "\n".join(lines)
+    return [*figures, "", format_table(["class", "AP", "AP50", "AR100", "objects"], rows)]
 
 
 def _shown(figure: float) -> str:

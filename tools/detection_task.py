@@ -1,4 +1,4 @@
-"""The training of a detector: COCO annotations, boxes, COCO's figures."""
+"""The training of a detector: pictures with boxes, COCO's figures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ from torch import Tensor, nn
 
 import detect
 from backbones.registry import find_builder
-from detect.formats.coco import CocoDetection, collate
+from detect.formats.boxed_pictures import BoxedPictures, collate
+from detect.formats.coco import CocoDetection
+from detect.formats.voc import VocDetection
+from detect.formats.yolo import YoloDetection
 from detect.metrics import coco_results, evaluate_detections
-from detect.registry import DETECTORS
+from detect.registry import DETECTORS, find_weights, read_saved
 from detect.results import Detections, Target
 from detect.transforms import Resize, SSDAugmentation, Transform
 from pictures.splits import read_split
 
-from .detection_config import DetectionConfig, PartConfig
+from .detection_config import (
+    BoxesData,
+    BoxesPart,
+    CocoPart,
+    DetectionConfig,
+    VocData,
+    VocPart,
+    YoloData,
+    YoloPart,
+)
 from .sampler import Request
 from .schema import arguments, convert, section
 
@@ -29,7 +41,9 @@ class DetectionTask:
     """See `TrainingTask`."""
 
     loss_options: Mapping[str, Any] = MappingProxyType({})
-    free_keys = ("data.cache", "model.weights", "model.backbone_weights")
+    free_keys = (
+        "data.cache", "data.strict", "data.layout", "model.weights", "model.new_classes", "model.backbone_weights"
+    )  # fmt: skip
 
     def __init__(self, config: DetectionConfig) -> None:
         self.config = config
@@ -37,13 +51,13 @@ class DetectionTask:
             augmentation = SSDAugmentation(**arguments(SSDAugmentation, config.augmentation, "augmentation"))
         data = config.data
         with section("data.train"):
-            self.train_data = open_data(data.train, data.class_names, augmentation, cache=data.cache)
+            self.train_data = open_data(data, data.train, data.class_names, augmentation)
         self.class_names = self.train_data.class_names
         with section("data.val"):
-            self.val_data = open_data(data.val, self.class_names, Resize(config.eval_size), cache=data.cache)
+            self.val_data = open_data(data, data.val, self.class_names, Resize(config.eval_size))
 
     def collate(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target]]:
-        """See `detect.formats.coco.collate`."""
+        """See `detect.formats.boxed_pictures.collate`."""
         return collate(batch)
 
     def create_net(self) -> nn.Module:
@@ -58,7 +72,7 @@ class DetectionTask:
 
     def create_metric(self) -> BaseMetric:
         """COCO's figures."""
-        return DetectionMetric(self.val_data.annotations, self.val_data.category_ids)
+        return DetectionMetric(self.val_data.ground_truth(), self.val_data.category_ids)
 
     def save(self, net: Any, path: Path) -> None:
         """A file of `save_detector`."""
@@ -75,13 +89,24 @@ class DetectionTask:
 
 
 def open_data(
-    part: PartConfig, class_names: tuple[str, ...] | None, transform: Transform, *, cache: bool = False
-) -> CocoDetection:
-    """A part of the data as a data set. Raises what `CocoDetection` raises."""
-    names = None if part.file_names is None else read_split(part.file_names)
-    return CocoDetection(
-        part.annotations, part.images, class_names=class_names, file_names=names, transform=transform, cache=cache
-    )
+    data: BoxesData, part: BoxesPart, class_names: tuple[str, ...] | None, transform: Transform
+) -> BoxedPictures:
+    """A part of a config's data. Raises as the layout's reader."""
+    options: dict[str, Any] = {
+        "class_names": class_names,
+        "file_names": None if part.file_names is None else read_split(part.file_names),
+        "transform": transform,
+        "cache": data.cache,
+        "strict": data.strict,
+    }
+    if isinstance(part, CocoPart):
+        return CocoDetection(part.annotations, part.images, **options)
+    if isinstance(data, VocData) and isinstance(part, VocPart):
+        options |= {"first_pixel": data.first_pixel, "images": data.images, "annotations": data.annotations}
+        return VocDetection(data.root, part.split, **options)
+    if isinstance(data, YoloData) and isinstance(part, YoloPart):
+        return YoloDetection(data.yaml, part.split, **options)
+    raise TypeError(f"no reader is known for {type(data).__name__} with {type(part).__name__}")
 
 
 def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> nn.Module:
@@ -92,12 +117,32 @@ def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> nn.Modu
         if key in options:
             raise ValueError(f"model.{key} follows from {source}; set that instead")
     weights = _weights(options.pop("weights", None))
+    new_classes = convert(options.pop("new_classes", False), bool, "model.new_classes")
+    if weights is not None:
+        _check_classes(name, weights, class_names, new_classes)
     checked = arguments(find_builder(DETECTORS, name), options, "model")
     net = detect.create_detector(
-        name, num_classes=len(class_names), weights=weights, input_size=config.eval_size, **checked
+        name,
+        num_classes=len(class_names),
+        weights=weights,
+        new_classes=new_classes,
+        input_size=config.eval_size,
+        **checked,
     )
     net.class_names = class_names
     return net
+
+
+def _check_classes(name: str, weights: Any, class_names: tuple[str, ...], new_classes: bool) -> None:
+    """ValueError where the classes of the weights and of the data are the same, or not, against what is said."""
+    path = find_weights(name, weights)
+    saved = read_saved(path, name).class_names
+    knows = f"{path} knows the classes {', '.join(saved[:5])}"
+    if saved and saved != class_names and not new_classes:
+        has = f"the data has {', '.join(class_names[:5])}"
+        raise ValueError(f"{knows}; {has}; model.new_classes: true starts what depends on them anew")
+    if saved == class_names and new_classes:
+        raise ValueError(f"{knows}, as the data does: without model.new_classes their last layer is kept")
 
 
 def _weights(value: Any) -> Any:
@@ -110,7 +155,7 @@ def _weights(value: Any) -> Any:
 class DetectionMetric(BaseMetric):
     """COCO's figures of the detections that `predict` gives, in the pixels of the pictures on disk."""
 
-    def __init__(self, annotations: Path, category_ids: Sequence[int]) -> None:
+    def __init__(self, annotations: Path | Mapping[str, Any], category_ids: Sequence[int]) -> None:
         super().__init__(prefix="val")
         self.annotations = annotations
         self.category_ids = category_ids

@@ -2,18 +2,25 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from detect import RawDetections
-from detect.predictor import Predictor
 from detect.results import Detections
 
 from .draw import draw_detections
 from .frame_log import FrameLog
 from .table import format_table
-from .views import View, class_numbers, count
+from .views import FramePredictor, View, class_numbers, count
+
+
+class BoxPredictor(FramePredictor, Protocol):
+    """A `Predictor`, or one that takes several passes."""
+
+    def finish(self, raw: Any, picture_size: tuple[int, int], /) -> Detections:
+        """What the net gave -> boxes in the picture of (height, width)."""
+        ...
 
 
 class DetectionView(View[Detections]):
@@ -22,15 +29,15 @@ class DetectionView(View[Detections]):
     classes: the names of those to keep, None for all. Raises ValueError for one that the detector does not know.
     """
 
-    def __init__(self, predictor: Predictor, *, classes: Sequence[str] | None = None) -> None:
-        self.predictor: Predictor = predictor
+    def __init__(self, predictor: BoxPredictor, *, classes: Sequence[str] | None = None) -> None:
+        self.predictor: BoxPredictor = predictor
         labels = class_numbers(classes, predictor.class_names, "detector")
         self.labels = None if labels is None else torch.tensor(labels)
 
     def begin(self) -> None:
         """See `View`."""
 
-    def finish(self, raw: RawDetections, picture_size: tuple[int, int]) -> Detections:
+    def finish(self, raw: Any, picture_size: tuple[int, int]) -> Detections:
         """See `View`."""
         found = self.predictor.finish(raw, picture_size)
         return found if self.labels is None else found[torch.isin(found.labels, self.labels)]

@@ -1,9 +1,8 @@
-"""Score weights on a config's data, or anybody's results file: COCO's figures, top-1 and top-5, or mean IoU."""
+"""Score weights on a config's data, or anybody's results: COCO's or VOC's figures, top-1 and top-5, or mean IoU."""
 
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,18 @@ from .config import find_config, load_config
 from .detection_config import DetectionConfig
 from .device import add_device_argument, choose_device
 from .errors import UsageError
+from .multi_pass import MULTI_PASS_OPTIONS, add_multi_pass_arguments, check_multi_pass_words
 from .schema import SectionError
 from .segmentation_config import SegmentationConfig
 from .training_config import TrainingConfig
 
+RULES = ("coco", "voc2007", "voc2012")  # the first is what counts where none is named
 _LEAST_SIDE = 16
-_FOR_ONE_TASK = {
-    "detect": ("plots", "max_detections", "score_threshold", "hard_nms"),
-    "segment": ("matrix", "colours", "label_ids", "window", "overlap", "scales", "flip"),
+_FOR_SEGMENTERS = ("matrix", "colours", "label_ids")
+_FOR_SOME_TASKS = {
+    ("detect",): ("rule", "strict", "plots", "max_detections", "score_threshold", "hard_nms"),
+    ("segment",): _FOR_SEGMENTERS,
+    ("detect", "segment"): MULTI_PASS_OPTIONS,
 }
 
 
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--annotations", metavar="FILE", type=Path, help="the COCO annotations that it is scored against"
     )
+    parser.add_argument("--rule", choices=RULES, help="by whose rule a detector's boxes are scored (coco)")
     parser.add_argument("--plots", metavar="DIR", type=Path, help="draw a detector's curves into this folder")
     with_net = parser.add_argument_group("with CONFIG and WEIGHTS")
     with_net.add_argument("--output", metavar="FILE", type=Path, help="write what was found, as json (COCO results)")
@@ -45,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     with_detector.add_argument(
         "--hard-nms", action="store_true", default=None, help="hard suppression instead of Soft-NMS"
     )
+    with_detector.add_argument(
+        "--strict", action="store_true", default=None, help="stop at data that would be left out or mended, and counted"
+    )
     _add_segmenter_arguments(parser.add_argument_group("with a segmenter"))
+    add_multi_pass_arguments(parser.add_argument_group("with a detector or a segmenter"))
     add_device_argument(parser)
 
 
@@ -54,20 +62,13 @@ def _add_segmenter_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--colours", metavar="DIR", type=Path, help="write the predictions as coloured pictures")
     group.add_argument("--label-ids", metavar="DIR", type=Path,
                        help="write them as class numbers; Cityscapes' as label ids, as its server expects")  # fmt: skip
-    group.add_argument("--window", metavar=("H", "W"), nargs=2, type=int, help="the net sees windows of this size")
-    group.add_argument(
-        "--overlap", metavar="P", type=float, help="part of a window that its neighbour shows too (0.25)"
-    )
-    group.add_argument(
-        "--scales", metavar="S", nargs="+", type=float, help="average over pictures so many times as large"
-    )
-    group.add_argument("--flip", action="store_true", default=None, help="average over mirrored pictures, too")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when the figures are printed."""
     check_words(args)
-    config = None if args.predictions else load_config(args.config, args.set or [])
+    changes = [*(args.set or []), *(["data.strict=true"] if args.strict else [])]
+    config = None if args.predictions else load_config(args.config, changes)
     if config is not None:
         check_words_for(config, args)
     for path in (args.output and args.output.parent, args.matrix and args.matrix.parent, args.plots, args.colours,
@@ -85,7 +86,7 @@ def score_file(args: argparse.Namespace) -> str:
     """The figures of a results file."""
     from .detection_scoring import score_file  # here: it brings OpenCV and more, which a misspelt word does not need
 
-    return score_file(args.predictions, args.annotations, args.plots)
+    return score_file(args.predictions, args.annotations, args.plots, args.rule or RULES[0])
 
 
 def score_net(config: TrainingConfig, args: argparse.Namespace) -> str:
@@ -117,37 +118,31 @@ def check_words(args: argparse.Namespace) -> None:
         if args.config is None or args.weights is None:
             raise UsageError("expected CONFIG and WEIGHTS, or --predictions and --annotations")
     else:
-        only_with_net = ("config", "weights", "output", "split", "set", "size", "max_detections", "score_threshold",
-                         "hard_nms", *_FOR_ONE_TASK["segment"], "device")  # fmt: skip
+        only_with_net = ("config", "weights", "output", "split", "set", "size", "strict", "max_detections",
+                         "score_threshold", "hard_nms", *_FOR_SEGMENTERS, *MULTI_PASS_OPTIONS, "device")  # fmt: skip
         mixed = [name for name in only_with_net if getattr(args, name) is not None]
         if mixed:
             raise UsageError(f"--predictions scores a file, no net: {mixed[0].replace('_', '-')} does not go with it")
         if args.predictions is None or args.annotations is None:
             raise UsageError("--predictions and --annotations go together: one of them is missing")
+    if args.plots and args.rule not in (None, RULES[0]):
+        raise UsageError(f"--plots draws the curves of {RULES[0]}'s rule; it does not go with --rule {args.rule}")
     if args.max_detections is not None and args.max_detections < 1:
         raise UsageError(f"--max-detections {args.max_detections}: expected at least 1")
     if args.score_threshold is not None and not 0 <= args.score_threshold < 1:
         raise UsageError(f"--score-threshold {args.score_threshold}: expected a number from 0 to less than 1")
-    _check_segmenter_words(args)
-
-
-def _check_segmenter_words(args: argparse.Namespace) -> None:
     if args.matrix and args.matrix.suffix.lower() != ".png":
         raise UsageError(f"--matrix {args.matrix}: expected a file that ends in .png")
-    if args.window and min(args.window) < _LEAST_SIDE:
-        raise UsageError(f"--window {args.window[0]} {args.window[1]}: expected at least {_LEAST_SIDE}")
-    if args.overlap is not None and (args.window is None or not 0 <= args.overlap < 1):
-        raise UsageError(f"--overlap {args.overlap}: expected a number from 0 to less than 1, and --window")
-    if args.scales and not all(0 < scale < math.inf for scale in args.scales):
-        raise UsageError(f"--scales {' '.join(map(str, args.scales))}: expected numbers above 0")
+    check_multi_pass_words(args)
 
 
 def check_words_for(config: TrainingConfig, args: argparse.Namespace) -> None:
     """UsageError for an option that does not go with the config's task, or a size that its nets do not take."""
-    for task, names in _FOR_ONE_TASK.items():
-        odd = [name for name in names if task != config.task and getattr(args, name) is not None]
+    for tasks, names in _FOR_SOME_TASKS.items():
+        odd = [name for name in names if config.task not in tasks and getattr(args, name) is not None]
         if odd:
-            raise UsageError(f"--{odd[0].replace('_', '-')} goes with the task {task}; this config's is {config.task}")
+            expected = f"--{odd[0].replace('_', '-')} goes with the task {' or '.join(tasks)}"
+            raise UsageError(f"{expected}; this config's is {config.task}")
     step = config.side_step
     if args.size and any(side < _LEAST_SIDE or side % step for side in args.size):
         expected = f"multiples of {step}" if step > 1 else f"at least {_LEAST_SIDE}"

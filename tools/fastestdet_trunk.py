@@ -49,11 +49,12 @@ def trunk_layers() -> list[tuple[str, str]]:
 def read_trunk(path: Path) -> dict[str, Tensor]:
     """The trunk's state under FastestDet's names, with norms that change nothing. ValueError for another file."""
     import onnx  # here: an extra that nothing else of the training needs
-    from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load(str(path)).graph
-    except DecodeError:
+    except Exception as error:
+        if type(error).__name__ != "DecodeError":  # protobuf's, which is not ours to import
+            raise
         raise ValueError(f"{path} is no ONNX file") from None
     tensors = {entry.name: torch.from_numpy(onnx.numpy_helper.to_array(entry).copy()) for entry in graph.initializer}
     convs = [node for node in graph.node if node.op_type == "Conv" and len(node.input) == len(("x", "weight", "bias"))]

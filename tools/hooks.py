@@ -10,12 +10,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from mmengine.dist import all_reduce_params
 from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
+from mmengine.model import ExponentialMovingAverage, MomentumAnnealingEMA
 from mmengine.runner import Runner
+from torch import nn
 
+from .freezing import BATCH_NORMS
 from .journal import Clock, Journal, Screen
+from .processes import Processes, largest
 from .progress import format_seconds
 from .schedule import Factor
+from .training_config import EarlyStopConfig, EmaConfig
 
 
 class StoppedError(RuntimeError):
@@ -127,12 +133,32 @@ class JournalHook(Hook):
             self.journal.close()
 
 
+class NormStatisticsHook(Hook):
+    """Averages the running statistics of batch norms over the processes after each step.
+
+    A norm itself sees the pictures of its own process alone. With this the nets of all processes are the same after
+    every step, whatever is then averaged, scored or saved.
+    """
+
+    priority = "HIGH"  # before EMAHook (NORMAL) looks at the net
+
+    def __init__(self, net: nn.Module) -> None:
+        self.norms = [module for module in net.modules() if isinstance(module, BATCH_NORMS)]
+
+    def after_train_iter(self, runner: Runner, **_: Any) -> None:  # noqa: ARG002
+        """See the class. What is frozen is left out: its average over three might differ in the last bit."""
+        changed = [norm for norm in self.norms if norm.training and norm.track_running_stats]
+        statistics = [tensor for norm in changed for tensor in (norm.running_mean, norm.running_var)]
+        if statistics:
+            all_reduce_params(statistics, op="mean")
+
+
 class BestHook(Hook):
-    """Keeps the best score; `save` gets the net, with the averaged weights, when there is a new one."""
+    """Keeps the best score; `save` is called, with the averaged weights in the net, when there is a new one."""
 
     priority = "HIGH"  # before EMAHook (NORMAL) takes the averaged weights out of the net again
 
-    def __init__(self, monitor: str, save: Callable[[Any], None], screen: Screen) -> None:
+    def __init__(self, monitor: str, save: Callable[[], None], screen: Screen) -> None:
         self.monitor, self.save, self.screen = monitor, save, screen
         self.score: float | None = None
         self.step: int | None = None
@@ -145,7 +171,7 @@ class BestHook(Hook):
         if self.score is None or score > self.score:
             self.score, self.step = score, runner.iter
             self.figures = {name: float(value) for name, value in figures.items()}
-            self.save(runner.model.net)
+            self.save()
             self.screen.say(
                 f"epoch {runner.epoch + 1}: the best so far, {self.monitor.removeprefix('val/')} {score:.4f}"
             )
@@ -182,12 +208,15 @@ class CheckpointHook(Hook):
 
 
 class StopHook(Hook):
-    """Turns Ctrl-C and SIGTERM into a stop between two steps: saves, raises StoppedError. The second is at once."""
+    """Turns Ctrl-C and SIGTERM into a stop between two steps: saves, raises StoppedError. The second is at once.
+
+    Of several processes all stop after the same step, also where only one got the signal.
+    """
 
     priority = "LOWEST"
 
-    def __init__(self, save: Callable[[Runner], None], averaging: EMAHook | None) -> None:
-        self.save, self.averaging = save, averaging
+    def __init__(self, save: Callable[[Runner], None], averaging: EMAHook | None, processes: Processes) -> None:
+        self.save, self.averaging, self.processes = save, averaging, processes
         self.asked: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -201,24 +230,35 @@ class StopHook(Hook):
             return  # a loader's worker, on its way to a process group of its own
         self.give_back()
         self.asked = number
-        # Not by print, which may be what the signal has interrupted.
-        os.write(2, b"\nstopping after this step; once more to stop without saving\n")
+        if self.processes.is_first:
+            # Not by print, which may be what the signal has interrupted.
+            os.write(2, b"\nstopping after this step; once more to stop without saving\n")
+
+    def _is_asked(self) -> bool:
+        """Whether any process was asked; all must call."""
+        number = largest(self.asked or 0)
+        if number:  # else left alone: the signal may be coming just now
+            self.asked = number
+        return number > 0
 
     def after_step(self, runner: Runner) -> None:
         """Between two steps."""
-        if self.asked is not None:
+        if self._is_asked():
             self._stop(runner)
 
     def after_val_iter(self, runner: Runner, **_: Any) -> None:
-        """In a validation, which a resumed run does again: the weights are put back in their places first."""
-        if self.asked is not None:
+        """In a validation, which a resumed run does again: the weights are put back in their places first.
+
+        Several processes finish theirs, because their parts of it may have different numbers of batches.
+        """
+        if self.asked is not None and self.processes.count == 1:
             if self.averaging is not None:
                 self.averaging.after_val_epoch(runner)
             self._stop(runner)
 
     def after_whole_epoch(self, runner: Runner) -> None:
         """After a validation."""
-        if self.asked is not None and runner.epoch < runner.max_epochs:
+        if self._is_asked() and runner.epoch < runner.max_epochs:
             self._stop(runner)
 
     def _stop(self, runner: Runner) -> None:
@@ -230,6 +270,22 @@ class StopHook(Hook):
         """The signals do again what they did before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def create_averaging(config: EmaConfig | None) -> EMAHook | None:
+    """Averages of the running statistics too: they belong to the averaged weights."""
+    if config is None:
+        return None
+    if config.gamma is None:
+        return EMAHook(ema_type=ExponentialMovingAverage, momentum=config.momentum, update_buffers=True)
+    return EMAHook(ema_type=MomentumAnnealingEMA, momentum=config.momentum, gamma=config.gamma, update_buffers=True)
+
+
+def create_early_stop(config: EarlyStopConfig | None, monitor: str) -> EarlyStoppingHook | None:
+    """Watches the figure `monitor` of the validations."""
+    if config is None:
+        return None
+    return EarlyStoppingHook(f"val/{monitor}", rule="greater", min_delta=config.min_delta, patience=config.patience)
 
 
 def early_stop_state(hook: EarlyStoppingHook | None) -> dict[str, Any] | None:

@@ -12,14 +12,20 @@ from typing import Any
 
 
 class Screen:
-    """Lines on standard output; on a terminal also one line at the bottom that is written anew."""
+    """Lines on standard output; on a terminal also one line at the bottom that is written anew.
 
-    def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
+    silent: of several processes one speaks, and the others' screens show nothing.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self._silent = silent
+        self._is_terminal = sys.stdout.isatty() and not silent
         self._shown = ""
 
     def say(self, line: str) -> None:
         """One line that stays."""
+        if self._silent:
+            return
         print(f"\r\x1b[K{line}" if self._shown else line, flush=True)
         if self._shown:
             self.show(self._shown)

@@ -68,11 +68,14 @@ def describe_backbones(table: Format) -> str:
 
 def describe_detectors(table: Format) -> str:
     """Every detector with its costs, and the shipped weights."""
+    import torch
+
     from detect import create_detector, list_detectors, shipped_weights
     from detect.registry import DEFAULT_CLASSES
 
-    nets = {name: create_detector(name) for name in list_detectors()}
-    note = f"Multiply-adds of one picture, with {DEFAULT_CLASSES} classes."
+    with torch.device("meta"):  # there nothing is computed, only shapes are found: at the papers' sizes that counts
+        nets = {name: create_detector(name) for name in list_detectors()}
+    note = f"Multiply-adds of one picture of the input size, with {DEFAULT_CLASSES} classes."
     return _describe_nets("detector", nets, note, shipped_weights(), create_detector, table)
 
 
@@ -83,7 +86,7 @@ def describe_segmenters(table: Format) -> str:
     from segment import create_segmenter, list_segmenters, shipped_weights
     from segment.registry import DEFAULT_CLASSES
 
-    with torch.device("meta"):  # there nothing is computed, only shapes are found: at the papers' sizes that counts
+    with torch.device("meta"):  # as for detectors
         nets = {name: create_segmenter(name) for name in list_segmenters()}
     note = f"Multiply-adds of one picture of the input size, with {DEFAULT_CLASSES} classes."
     return _describe_nets("segmenter", nets, note, shipped_weights(), create_segmenter, table)

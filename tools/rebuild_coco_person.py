@@ -33,7 +33,8 @@ from typing import Any
 
 from PIL import Image
 
-from pictures.coco_json import Picture, load_coco, read_annotations
+from pictures.boxes import Picture
+from pictures.coco_json import load_coco, read_annotations
 from pictures.images import read_image
 from pictures.splits import read_split
 

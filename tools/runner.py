@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
@@ -36,7 +38,8 @@ class NotFiniteError(ValueError):
 class Task(BaseModel):
     """A net with `losses(images, truth)` as mmengine wants it: the only place with a mode.
 
-    predict: (net, images, truth) -> its answers, by default those of its own `predict(images)`.
+    predict: (net, images, truth) -> its answers, by default those of its own `predict(images)`; frozen_norms: parts of
+    the net that stay in evaluation mode.
     """
 
     def __init__(
@@ -45,12 +48,21 @@ class Task(BaseModel):
         memory_format: torch.memory_format = torch.contiguous_format,
         loss_options: Mapping[str, Any] | None = None,
         predict: Predict | None = None,
+        frozen_norms: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.net = net.to(memory_format=memory_format)
         self.memory_format = memory_format
         self.loss_options = dict(loss_options or {})
         self.answer = predict
+        self._frozen_norms = tuple(frozen_norms)  # a tuple, lest they are registered a second time
+
+    def train(self, mode: bool = True) -> Task:
+        """Training mode, except for what is frozen."""
+        super().train(mode)
+        for norm in self._frozen_norms:
+            norm.eval()
+        return self
 
     def forward(self, images: Tensor, truth: Any, mode: str = "predict") -> Any:
         """images [N, 3, H, W]; losses by name for mode "loss", predictions for "predict"."""
@@ -61,14 +73,27 @@ class Task(BaseModel):
         return net.predict(images) if self.answer is None else self.answer(net, images, truth)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Their sum and all of them; NotFiniteError, before anything was changed, where one is not finite."""
+        """This process's sum, to learn from, and all of them averaged over the processes, to be told.
+
+        NotFiniteError, in every process and before anything was changed, where one is not finite in any.
+        """
         total, terms = super().parse_losses(losses)
-        if not math.isfinite(total.item()):
+        terms = _averaged(terms)
+        if not math.isfinite(terms["loss"].item()):
             raise NotFiniteError(
                 {name: term.item() for name, term in terms.items() if not math.isfinite(term.item()) and name != "loss"}
-                or {"loss": total.item()}
+                or {"loss": terms["loss"].item()}
             )
         return total, terms
+
+
+def _averaged(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same scalars, averaged over the processes."""
+    if get_world_size() == 1:
+        return terms
+    values = torch.stack([term.detach().float() for term in terms.values()])
+    all_reduce(values, op="mean")
+    return dict(zip(terms, values.unbind(), strict=True))
 
 
 class ClippingOptimWrapper(OptimWrapper):
@@ -136,7 +161,8 @@ class TrainingLoop(EpochBasedTrainLoop):
 class TrainingRunner(Runner):
     """A Runner that trains on `device`, keeps quiet, and leaves all files to the project's own hooks.
 
-    `restore` is called once everything is built and `before_run` hooks are done: the place to load a checkpoint.
+    `restore` is called once everything is built and `before_run` hooks are done: the place to load a checkpoint. With
+    several processes each computes its part of a batch, and the gradients are averaged.
     """
 
     def __init__(
@@ -149,8 +175,18 @@ class TrainingRunner(Runner):
         super().__init__(default_hooks=no_hooks, **parts)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:  # noqa: ARG002 (overrides)
-        """To the device that was asked for; mmengine would take a GPU wherever there is one."""
-        return model.to(self.device)
+        """To the device that was asked for; mmengine would take a GPU wherever there is one.
+
+        Buffers are not sent around: `NormStatisticsHook` looks after those that change.
+        """
+        model = model.to(self.device)
+        if not self.distributed:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        with warnings.catch_warnings():
+            # torch 2.14 prefers a new word for broadcast_buffers, which torch 2.8 does not know.
+            warnings.simplefilter("ignore", FutureWarning)
+            return MMDistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
     def build_train_loop(self, loop: dict[str, Any]) -> TrainingLoop:
         """The loop that can begin in the middle of an epoch."""

@@ -46,18 +46,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class ChosenBy:
-    """Which dataclass of a union it is says the key `name`, a Literal in each: `Annotated[A | B, ChosenBy("kind")]`."""
+    """Which dataclass of a union it is says the key `name`, a Literal in each: `Annotated[A | B, ChosenBy("kind")]`.
+
+    Without the key it is the one whose word is `default`, if there is a default.
+    """
 
     name: str
+    default: str | None = None
 
     def choose(self, value: Any, kinds: Sequence[Any], key: str) -> Any:
         """The one of `kinds` that `value` names. ValueError where it names none."""
         by_word = {get_args(typing.get_type_hints(kind)[self.name])[0]: kind for kind in kinds}
         if not isinstance(value, Mapping):
             raise ValueError(f"{key} is {_shown(value)}; expected a mapping of keys to values")
-        if self.name not in value:
+        said = value.get(self.name, self.default)
+        if said is None:
             raise ValueError(f"{_join(key, self.name)} is missing; expected one of {', '.join(by_word)}")
-        word = convert(value[self.name], Literal[tuple(by_word)], _join(key, self.name))
+        word = convert(said, Literal[tuple(by_word)], _join(key, self.name))
         return by_word[word]
 
 

@@ -129,5 +129,6 @@ class SegmentationConfig(TrainingConfig):
     task: Literal["segment"]
     data: Annotated[CityscapesData | CamVidData | MasksData | CocoData, ChosenBy("layout")]
     augmentation: dict[str, Any] = field(default_factory=dict)
+    paste_probability: float = 0.0
     eval_batch_size: Count = 1
     monitor: Figure = "mIoU"

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from backbones.registry import find_builder
 from segment import Segmenter, create_segmenter, save_segmenter
+from segment.formats.coco_masks import BACKGROUND
 from segment.formats.labelled_pictures import collate
 from segment.inference import predict_labels
 from segment.metrics import ConfusionMatrix, SegmentationScores
+from segment.pasting import PastedObjects
 from segment.registry import SEGMENTERS
 from segment.transforms import ScaleCropFlip
 
@@ -23,6 +25,7 @@ from .sampler import Request
 from .schema import arguments, convert, section
 from .segmentation_config import SegmentationConfig
 from .segmentation_data import WholePictures, open_pictures, prepare_pictures, refuse_mixed_sizes
+from .training_task import PictureSet
 
 
 class SegmentationTask:
@@ -37,17 +40,26 @@ class SegmentationTask:
         with section("augmentation"):
             augmentation = ScaleCropFlip(**arguments(ScaleCropFlip, config.augmentation, "augmentation"))
         with section("data.train"):
-            self.train_data = open_pictures(data, data.train, transform=augmentation)
-        self.class_names = self.train_data.class_names
+            self._pictures = open_pictures(data, data.train, transform=augmentation)
+        self.class_names = self._pictures.class_names
+        self.train_data: PictureSet = self._pictures
+        if config.paste_probability:
+            self.train_data = self._with_pasted_objects(config.paste_probability)
         with section("data.val"):
             whole = open_pictures(data, data.val, class_names=self.class_names)
         if config.eval_batch_size > 1:
             with section("eval_batch_size"):
                 refuse_mixed_sizes(whole, f"eval_batch_size is {config.eval_batch_size}")
         self.val_data = WholePictures(whole, config.eval_size)
-        for key, pictures in (("data.train", self.train_data), ("data.val", whole)):
+        for key, pictures in (("data.train", self._pictures), ("data.val", whole)):
             with section(key):
                 prepare_pictures(pictures, check=data.check_labels, cache=data.cache)
+
+    def _with_pasted_objects(self, probability: float) -> PictureSet:
+        if self.class_names[0] != BACKGROUND:
+            first = f"class 0 is {self.class_names[0]}, not {BACKGROUND}"
+            raise ValueError(f"paste_probability needs pictures of objects on a background; {first}")
+        return PastedObjects(self._pictures, probability)
 
     def collate(self, batch: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """(images [N, 3, H, W] uint8, labels [N, H, W] int64); ValueError where sizes differ."""
@@ -73,7 +85,7 @@ class SegmentationTask:
 
     def describe(self, requests: Sequence[Request], truth: Tensor) -> dict[str, Any]:
         """Labels and file names."""
-        names = self.train_data.file_names
+        names = self._pictures.file_names
         return {"labels": truth, "file_names": [names[index] for index, _, _ in requests]}
 
 

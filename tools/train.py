@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,16 @@ from .errors import UsageError
 from .hooks import StoppedError
 from .journal import Screen
 from .loader_errors import unwrap_worker_error
+from .processes import (
+    DEFAULT_TIMEOUT,
+    LAUNCHERS,
+    MOST_TIMEOUT,
+    Processes,
+    find_processes,
+    from_first,
+    joined,
+    own_device,
+)
 from .schema import SectionError
 
 if TYPE_CHECKING:
@@ -31,34 +41,69 @@ _RUN_FILES = ("config.yaml", "log.jsonl", "best.safetensors", "checkpoint_*.pt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """CONFIG [--set key=value ...] [--resume] [--work-dir DIR] [--device cpu|cuda]."""
+    """CONFIG [--set key=value ...] [--freeze PARTS] [--resume] [--work-dir DIR] [--device cpu|cuda], and for several
+    processes [--launcher pytorch|none] [--timeout SECONDS].
+    """
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, or a shipped one such as detect/NAME.yaml")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="change one key; as often as needed"
     )
+    parser.add_argument("--freeze", metavar="PARTS", help="parts of the net that do not learn, as in backbone,neck")
+    parser.add_argument(
+        "--strict", action="store_true", help="a detector: stop at data that would be left out or mended, and counted"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
     parser.add_argument("--work-dir", metavar="DIR", type=Path, help="where the run lies (runs/ and the config's name)")
     add_device_argument(parser)
+    several = parser.add_argument_group("with several processes, which torchrun starts")
+    several.add_argument(
+        "--launcher", choices=LAUNCHERS, help="pytorch insists on torchrun, none ignores it (as the environment says)"
+    )
+    several.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        help=f"how long a process waits for the others ({DEFAULT_TIMEOUT})",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when the training is done, 130 after Ctrl-C, with everything saved."""
-    config = load_config(args.config, args.set)
-    device = choose_device(args.device)
+    processes = find_processes(args.launcher)
+    try:
+        return _run(args, processes)
+    except (ValueError, OSError) as error:
+        if processes.is_first:
+            raise
+        kind = UsageError if isinstance(error, UsageError) else OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{processes}: {_one_line(error)}") from error
+
+
+def _run(args: argparse.Namespace, processes: Processes) -> int:
+    if not 0 < args.timeout <= MOST_TIMEOUT:
+        raise UsageError(f"--timeout {args.timeout:g}: expected more than 0 seconds, at most {MOST_TIMEOUT}")
+    changes = [
+        *args.set,
+        *([f"freeze=[{args.freeze}]"] if args.freeze else []),
+        *(["data.strict=true"] if args.strict else []),
+    ]
+    config = load_config(args.config, changes)
+    device = own_device(choose_device(args.device), processes)
     work_dir = args.work_dir or Path("runs") / find_config(args.config).stem
-    if not args.resume:
+    if not args.resume and processes.is_first:
         _refuse_old_run(work_dir)
-    screen = Screen()
+    screen = Screen(silent=not processes.is_first)
     try:
         from .session import TrainingSession  # here: it brings mmengine, which a misspelt word does not need
 
-        session = TrainingSession(config, work_dir, device, screen)  # what is refused leaves no folder behind
-        with _only_run_in(work_dir):
-            _train(session, resume=args.resume)
+        with joined(processes, device, args.timeout):
+            # What is refused leaves no folder behind.
+            session = TrainingSession(config, work_dir, device, screen, processes)
+            with _only_run_in(work_dir) if processes.is_first else nullcontext():
+                _train(session, resume=args.resume)
     except StoppedError as stop:
-        changes = [word for assignment in args.set for word in ("--set", assignment)]
-        words = shlex.join([args.config, *changes, "--resume", "--work-dir", str(work_dir)])
-        screen.say(f"stopped and saved; go on with: swiftsight train {words}")
+        screen.say(f"stopped and saved; go on with: {_words_to_resume(args, changes, work_dir, processes)}")
         return 128 + stop.number
     except KeyboardInterrupt:
         screen.say("stopped without saving")
@@ -72,18 +117,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _words_to_resume(args: argparse.Namespace, changes: list[str], work_dir: Path, processes: Processes) -> str:
+    words = [word for assignment in changes for word in ("--set", assignment)]
+    command = shlex.join(["train", args.config, *words, "--resume", "--work-dir", str(work_dir)])
+    started_by = "torchrun, as before, --no-python " if processes.count > 1 else ""
+    return f"{started_by}swiftsight {command}"
+
+
+def _one_line(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def _train(session: TrainingSession, *, resume: bool) -> None:
     config, work_dir, screen = session.config, session.work_dir, session.screen
-    found = session.checkpoints.load_newest(screen.say) if resume else None
+    # The first process alone looks for a checkpoint: other machines may not see the folder.
+    is_first = session.processes.is_first
+    found = from_first(session.checkpoints.load_newest(screen.say) if resume and is_first else None)
     if resume and found is None:
-        _refuse_lost_run(work_dir)
+        if is_first:
+            _refuse_lost_run(work_dir)
         screen.say(f"no checkpoint in {work_dir}: starting from the beginning")
     if found is not None:
         session.check_resumable(found[1])
         if found[1]["epoch"] >= config.epochs or found[1]["stopped_early"]:
             screen.say(f"{work_dir} is finished after {found[1]['epoch']} epochs; nothing is left to train")
             return
-    write_atomically(work_dir / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False).encode())
+    if is_first:
+        write_atomically(work_dir / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False).encode())
     session.run(found)
 
 

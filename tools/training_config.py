@@ -12,6 +12,7 @@ WholeNumber = Annotated[int, Limits(least=0)]
 Positive = Annotated[float, Limits(above=0)]
 NotNegative = Annotated[float, Limits(least=0)]
 Part = Annotated[float, Limits(least=0, most=1)]
+Balance = Annotated[float, Limits(above=0, most=1)]
 Side = Annotated[int, Limits(least=32)]
 Size = tuple[Side, Side]  # (height, width)
 
@@ -102,8 +103,10 @@ class LateSizesConfig:
 class TrainingConfig:
     """What `swiftsight train` reads whatever the task is; each task adds its own keys.
 
-    model: `name` and options of that builder; sizes: (height, width), one is drawn per batch; late_sizes: others for
-    the last epochs; monitor: the figure by which the best weights are chosen; threads: null leaves the choice to torch.
+    model: `name` and options of that builder; freeze: parts of the net, by name, that do not learn, and whose batch
+    norms stay in evaluation mode; batch_size: of all processes together; eval_batch_size, workers, threads: of each;
+    sizes: (height, width), one is drawn per batch; late_sizes: others for the last epochs; monitor: the figure by which
+    the best weights are chosen; threads: null leaves the choice to torch.
     """
 
     nets: ClassVar[str]  # the list of `swiftsight list` that has the model's name
@@ -112,6 +115,7 @@ class TrainingConfig:
     task: str
     data: Any  # parts called train, val and, perhaps, test
     model: dict[str, Any]
+    freeze: tuple[str, ...] | None = None
     epochs: Count
     optimizer: OptimizerConfig
     batch_size: Count = 16

@@ -6,7 +6,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from backbones.registry import nearest
 
@@ -21,12 +20,12 @@ class FramePredictor(Protocol):
     class_names: tuple[str, ...]
     device: torch.device
 
-    def prepare(self, image: np.ndarray) -> Tensor:
+    def prepare(self, image: np.ndarray) -> Any:
         """image [H, W, 3] uint8 RGB -> what the net takes."""
         ...
 
-    def infer(self, images: Tensor) -> Any:
-        """What the net gives."""
+    def infer(self, images: Any, /) -> Any:
+        """What `prepare` gave -> what the net gives."""
         ...
 
 

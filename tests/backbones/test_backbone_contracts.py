@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from backbones import CATALOGUE, create_backbone, create_classifier, list_backbones, measure_cost, reach_strides
+from backbones.layers import conv_norm_act, hold_stride_
 
 NAMES = list_backbones()
 SMALL = ["snet49", "shufflenet_v2_x0_5"]
@@ -84,9 +86,35 @@ def test_a_built_backbone_that_ends_at_16_gets_one_named_stage():
     assert names == {"stages", "extra_stage"}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_any_backbones_last_map_can_be_as_large_as_the_one_before(name):
+    with torch.device("meta"):
+        backbone = reach_strides(name, (16, 32)).eval()
+        weights = {key: value.shape for key, value in backbone.state_dict().items()}
+        channels = [info.channels for info in backbone.feature_info]
+        backbone.hold_last_stride(dilation=2)
+        features = backbone(torch.zeros(1, 3, 80, 112))
+    assert [tuple(info) for info in backbone.feature_info] == [(16, channels[0]), (16, channels[1])]
+    assert [feature.shape for feature in features] == [(1, count, 5, 7) for count in channels]
+    assert {key: value.shape for key, value in backbone.state_dict().items()} == weights
+
+
+def test_a_held_convolution_gives_what_it_gave_and_the_places_between():
+    stage = conv_norm_act(3, 4, 3, stride=2).eval()
+    features = torch.randn(1, 3, 9, 11)
+    before = stage(features)
+    hold_stride_(stage)
+    torch.testing.assert_close(stage(features)[..., ::2, ::2], before)
+    hold_stride_(stage, dilation=2)
+    assert (stage[0].dilation, stage[0].padding) == ((2, 2), (2, 2))
+    assert stage(features).shape == (1, 4, 9, 11)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: create_backbone("snet49", out_strides=(16,)).hold_last_stride(), ["SNet gives one map"]),
+        (lambda: hold_stride_(nn.Sequential(nn.ConvTranspose2d(2, 2, 2, 2))), ["ConvTranspose2d", "cannot keep"]),
         (lambda: create_backbone("snet94"), ["snet94", "nearest: 'snet49'"]),
         (lambda: create_backbone("snet49", out_strides=(16, 64)), ["64", "[2, 4, 8, 16, 32]"]),
         (lambda: create_backbone("snet49", out_stride=(16,)), ["out_stride", "out_strides"]),

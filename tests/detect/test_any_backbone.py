@@ -1,4 +1,4 @@
-"""Any backbone under ThunderNet, built from what the backbone says of itself; also through a weights file."""
+"""Any backbone under both detectors, built from what the backbone says of itself; also through a weights file."""
 
 import pytest
 import torch
@@ -9,9 +9,17 @@ from detect import Target, create_detector, save_detector
 SIZE = (64, 96)
 
 
+FAMILIES = {
+    "thundernet": {"fc_channels": 64},
+    # The thin map at stride 16 asks most of a backbone: its last stage must not stride.
+    "light_head_rcnn": {"thin_stride": 16, "middle_channels": 8, "rpn_channels": 16, "fc_channels": 64},
+}
+
+
 @pytest.mark.parametrize("name", list_backbones())
-def test_thundernet_on_every_backbone(name):
-    detector = create_detector("thundernet", backbone=name, num_classes=3, input_size=SIZE, fc_channels=64)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_backbone_under_every_detector(family, name):
+    detector = create_detector(family, backbone=name, num_classes=3, input_size=SIZE, **FAMILIES[family])
     pictures = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
     boxes = torch.tensor([[8.0, 8.0, 60.0, 50.0]])
     truth = Target(boxes, torch.tensor([2]), torch.tensor([False]), 1, SIZE)

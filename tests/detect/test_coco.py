@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from detect.formats.coco import CocoDetection, collate
+from detect.formats.boxed_pictures import collate
+from detect.formats.coco import CocoDetection
 from detect.transforms import Resize, SSDAugmentation, Transform, Transformed
 from pictures.splits import read_split
 
@@ -106,6 +107,19 @@ def test_the_report_counts_and_says_why_and_where(folder: Path) -> None:
     assert "3 pictures (1 without objects), 3 boxes and 1 crowd regions" in text
     assert "3 boxes dropped: not finite (annotation 7 in b.png" in text
     assert "1 boxes clipped" in text
+
+
+def test_strict_stops_at_what_would_be_dropped(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"instances\.json has defects, and strict is on: 1 boxes clipped") as caught:
+        opened(folder, strict=True)
+    assert "3 boxes dropped: not finite (annotation 7 in b.png" in str(caught.value)
+    assert opened(folder, strict=True, file_names=["deep/c.png"]).report.defects() == []
+
+
+def test_the_classes_of_each_picture(folder: Path) -> None:
+    """The crowd of dogs does not count."""
+    assert opened(folder).labels_per_picture() == [{0, 2}, {2}, set()]
+    assert opened(folder).ground_truth() == folder / "instances.json"
 
 
 def test_chosen_classes_in_the_order_asked(folder: Path) -> None:

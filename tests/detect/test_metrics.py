@@ -13,7 +13,8 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detect.metrics import FIGURES, coco_results, evaluate_detections, read_results
+from detect.metrics import FIGURES, coco_results, evaluate_detections
+from detect.result_rows import read_results
 from detect.results import Detections
 
 

@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from detect.boxes import pairwise_iou
-from detect.nms import keep_mask, select_detections, soft_nms
+from detect.nms import hard_nms, keep_mask, select_detections, soft_nms
 from detect.results import RawDetections
 
 
@@ -43,6 +43,43 @@ def test_soft_nms_equals_the_plain_version_for_each_class(sigma, lower):
         expected = [(box, score) for box, score in plain_soft_nms(boxes, scores[:, label], lower) if score > 0.02]
         assert rows[labels == label].tolist() == [box for box, _ in expected]
         torch.testing.assert_close(values[labels == label], torch.tensor([score for _, score in expected]))
+
+
+@pytest.mark.parametrize("sigma", [None, 0.5])
+def test_many_boxes_and_few(sigma):
+    """More boxes than overlaps are worked out for at once; their order does not matter."""
+    boxes, scores = random_boxes(300), torch.rand(300, 1, generator=torch.Generator().manual_seed(6))
+    lower = (lambda iou: math.exp(-iou * iou / sigma)) if sigma else (lambda iou: 1 - iou if iou > 0.5 else 1)
+    expected = [(box, score) for box, score in plain_soft_nms(boxes, scores[:, 0], lower) if score > 0.1]
+    rows, _, values = soft_nms(boxes, scores, sigma=sigma, score_threshold=0.1, max_detections=1000)
+    assert len(rows) > 20
+    assert rows.tolist() == [box for box, _ in expected]
+    torch.testing.assert_close(values, torch.tensor([score for _, score in expected]))
+
+
+def plain_nms(boxes, scores, threshold):
+    """One class: the best box left stays, and what overlaps it by more than the threshold goes."""
+    left = sorted(range(len(scores)), key=lambda box: -scores[box])
+    kept = []
+    while left:
+        kept.append(left.pop(0))
+        best = boxes[kept[-1] : kept[-1] + 1]
+        left = [box for box in left if float(torchvision.ops.box_iou(best, boxes[box : box + 1])) <= threshold]
+    return kept
+
+
+def test_hard_nms_equals_the_plain_version_for_each_class():
+    boxes, scores = random_boxes(60), torch.rand(60, 3, generator=torch.Generator().manual_seed(7))
+    rows, labels, values = hard_nms(boxes, scores, iou_threshold=0.4, score_threshold=0.2, max_detections=1000)
+    assert (values.diff() <= 0).all()
+    torch.testing.assert_close(values, scores[rows, labels])
+    for label in range(3):
+        kept = plain_nms(boxes, scores[:, label].tolist(), 0.4)
+        expected = [box for box in kept if scores[box, label] > 0.2]
+        assert 5 < len(expected) < 60
+        assert rows[labels == label].tolist() == expected
+    best = hard_nms(boxes, scores, iou_threshold=0.4, score_threshold=0.2, max_detections=10)
+    torch.testing.assert_close(best[0], rows[:10])
 
 
 def test_the_best_hundred_of_all_classes():

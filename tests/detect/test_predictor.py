@@ -1,5 +1,7 @@
 """The predictor: any picture in, detections in the picture's own pixels out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,24 @@ def test_what_is_no_picture_is_refused_in_one_line(picture, words):
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
         Predictor(FixedAnswers(), **settings)
+
+
+def test_the_suppression_may_be_chosen():
+    """Two boxes that overlap by 0.6: hard suppression drops the second, linear leaves it 0.9 * 0.4."""
+
+    class TwoAnswers:
+        class_names, input_size = ("thing",), (64, 64)
+
+        def __call__(self, _images):
+            boxes = torch.tensor([[[0.0, 0, 40, 40], [10, 0, 50, 40]]])
+            return RawDetections(boxes, torch.tensor([[[0.95], [0.9]]]))
+
+    picture = np.zeros((64, 64, 3), np.uint8)
+    for suppression, scores in (("soft", [0.95, 0.36]), ("hard", [0.95]), ("gaussian", [0.95, 0.9 * math.exp(-0.72)])):
+        found = Predictor(TwoAnswers(), score_threshold=0.1, suppression=suppression)(picture)
+        torch.testing.assert_close(found.scores, torch.tensor(scores))
+    with pytest.raises(ValueError, match="suppression 'softly': it is one of soft, gaussian, hard"):
+        Predictor(TwoAnswers(), suppression="softly")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import torch
 from backbones import read_metadata, read_state_dict
 from detect import Predictor, create_detector, shipped_weights
 from detect.boxes import pairwise_iou
-from detect.formats.coco import CocoDetection, collate
+from detect.formats.boxed_pictures import collate
+from detect.formats.coco import CocoDetection
 from detect.metrics import coco_results, evaluate_detections
 from detect.transforms import Resize
 from pictures.images import read_image

@@ -53,9 +53,10 @@ def test_sizes_that_are_none_are_refused(size: object) -> None:
         SSDAugmentation()(*blocks_on_black(), size=size)  # type: ignore[arg-type]
 
 
-def test_boxes_follow_their_pixels_through_every_change() -> None:
+@pytest.mark.parametrize("upended", [0.0, 0.5])
+def test_boxes_follow_their_pixels_through_every_change(upended: float) -> None:
     image, boxes, crowds = blocks_on_black()
-    augment = SSDAugmentation(fill=(0, 0, 0), **STILL)
+    augment = SSDAugmentation(fill=(0, 0, 0), vertical_flip_probability=upended, **STILL)
     seen = 0
     for seed in range(150):
         done = augment(image, boxes, crowds, seed=seed, size=(240, 320))
@@ -128,6 +129,16 @@ def test_flip_by_hand() -> None:
     done = always(flip_probability=1)(image, boxes, crowds, seed=1)
     np.testing.assert_array_equal(done.image, image[:, ::-1])
     np.testing.assert_array_equal(done.boxes, [[140, 30, 180, 70], [50, 20, 110, 100], [10, 110, 70, 140]])
+
+
+def test_vertical_flip_by_hand() -> None:
+    image, boxes, crowds = blocks_on_black()
+    done = always(vertical_flip_probability=1)(image, boxes, crowds, seed=1)
+    np.testing.assert_array_equal(done.image, image[::-1])
+    np.testing.assert_array_equal(done.boxes, [[20, 80, 60, 120], [90, 50, 150, 130], [130, 10, 190, 40]])
+    both = always(vertical_flip_probability=1, flip_probability=1)(image, boxes, crowds, seed=1)
+    np.testing.assert_array_equal(both.image, image[::-1, ::-1])
+    np.testing.assert_array_equal(both.boxes[0], [140, 80, 180, 120])
 
 
 def test_expand_fills_the_rest_and_keeps_every_object() -> None:
@@ -229,6 +240,7 @@ def test_brightness_moves_all_channels_by_at_most_its_part_of_255() -> None:
     "wrong",
     [
         {"flip_probability": 1.5},
+        {"vertical_flip_probability": -0.5},
         {"expand_ratio": (0.5, 2)},
         {"expand_ratio": (3, 2)},
         {"fill": (1, 2)},

@@ -60,6 +60,32 @@ def test_detector_as_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert re.search(r"^propose( +\d+\.\d\d){3}$", shown, re.M)
 
 
+@pytest.mark.parametrize(("thin_stride", "places"), [(32, 3 * 4), (16, 6 * 8)])
+def test_an_option_of_the_net(thin_stride: int, places: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """The thin map's cost at both strides: 2 * 15 * 64 * (576 + 490) for each of its places; a part less is no row."""
+    words = ["bench", "light_head_rcnn_xception145", "--size", "96", "128", "--repeat", "1", "--threads", "1"]
+    assert cli.main([*words, "--set", f"thin_stride={thin_stride}", "--set", "test_proposals=10"]) == 0
+    shown = capsys.readouterr().out
+    assert f"light_head_rcnn_xception145, thin_stride {thin_stride}, test_proposals 10, weights: random" in shown
+    assert re.search(rf"^neck +2,047,828 +{places * 2.04672:.2f} M", shown, re.M)
+    assert not re.search("^refine", shown, re.M)
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        ("thin_strid=16", "unknown key 'light_head_rcnn_xception145.thin_strid' (nearest: 'thin_stride')"),
+        ("fc_channels=many", "light_head_rcnn_xception145.fc_channels is 'many'; expected a whole number"),
+        ("thin_stride", "--set 'thin_stride' is no assignment; expected key=value"),
+    ],
+)
+def test_an_option_that_the_net_does_not_take(word: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "light_head_rcnn_xception145", "--set", word]) in (1, 2)
+    shown = capsys.readouterr()
+    assert complaint in shown.err
+    assert shown.out == ""
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

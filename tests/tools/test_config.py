@@ -185,7 +185,8 @@ def test_shipped_configs_are_found_from_anywhere(stem: str, tmp_path: Path, monk
     for name in (f"detect/{stem}.yaml", f"configs/detect/{stem}.yaml"):
         config = load_config(name)
         assert stem.startswith(config.model["name"])
-        assert config.data.train.images.is_relative_to("/data")
+        folder = config.data.train.images if config.data.layout == "coco" else config.data.root
+        assert folder.is_relative_to("/data")
 
 
 def test_an_unknown_config_names_the_nearest(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from swiftsight_tools.loader_errors import unwrap_worker_error
 from torch import Tensor, nn
 
 from detect import Detections, create_detector, save_detector
-from detect.formats.coco import CocoDetection, collate
+from detect.formats.boxed_pictures import collate
+from detect.formats.coco import CocoDetection
 from detect.metrics import FIGURES, DetectionScores, evaluate_detections
 from detect.transforms import Resize
 

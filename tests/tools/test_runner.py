@@ -102,7 +102,8 @@ def test_gradients_are_clipped_or_refused_before_the_weights_change() -> None:
 
 def test_the_metric_works_in_the_picture_on_disk(tiny_coco: Path) -> None:
     """Perfect boxes in the net's frame score 1: they go back to each picture's own size and the file's ids."""
-    from detect.formats.coco import CocoDetection, collate
+    from detect.formats.boxed_pictures import collate
+    from detect.formats.coco import CocoDetection
     from detect.transforms import Resize
 
     data = CocoDetection(tiny_coco / "val.json", tiny_coco / "images", transform=Resize((64, 96)))

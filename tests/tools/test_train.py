@@ -292,6 +292,10 @@ def test_a_full_disk_leaves_the_older_checkpoint(
         (["augmentation.flip_prob=0.5"], "unknown key 'augmentation.flip_prob' (nearest: 'flip_probability')"),
         (["augmentation.flip_probability=often"], "augmentation.flip_probability is 'often'; expected a number"),
         (["optimizr.lr=1"], "unknown key 'optimizr' (nearest: 'optimizer')"),
+        (["freeze=[backbne]"], "freeze: this net has no part called 'backbne' (nearest: 'backbone')"),
+        (["freeze=[backbone, neck, rpn, refine, head]"], "frozen nothing is left to learn"),
+        (["data.class_balance=2"], "data.class_balance is 2.0; expected at most 1"),
+        (["model.new_classes=true"], "model: new_classes asks for other weights under new classes"),
         (["monitor=mAP"], "monitor is 'mAP'; expected one of AP, AP50"),
     ],
 )
@@ -319,7 +323,10 @@ def test_a_run_of_an_older_version_goes_on(
     state = load_checkpoint(older_path)
     del (
         state["data"],
+        state["random_elsewhere"],
         state["config"]["task"],
+        state["config"]["freeze"],
+        state["config"]["data"]["class_balance"],
         state["config"]["optimizer"]["lr_factors"],
         state["config"]["schedule"]["power"],
     )
@@ -327,6 +334,41 @@ def test_a_run_of_an_older_version_goes_on(
     assert main(words(config, run, "--resume")) == 0
     assert "warning" not in capsys.readouterr().out
     assert_same_run(run, whole_run)
+
+
+def test_fine_tuning_to_another_class_with_frozen_parts(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the weights of two classes to one of them; backbone and neck stay, statistics and average too."""
+    weights = whole_run / "best.safetensors"
+    more = ["--set", f"model.weights={weights}", "--set", "data.class_names=[red block]", "--set", "epochs=1"]
+    assert main(words(config, tmp_path / "refused", *more)) == 1
+    error = capsys.readouterr().err
+    assert "knows the classes red block, blue block; the data has red block; model.new_classes: true" in error
+    assert not (tmp_path / "refused").exists()
+    more += ["--set", "model.new_classes=true", "--set", "data.class_balance=1.0", "--freeze", "backbone,neck"]
+    assert main(words(config, tmp_path / "run", *more)) == 0
+    said = capsys.readouterr().out
+    assert "frozen: backbone, neck;" in said
+    assert "class balance: " in said
+    assert "everything is taken except head.classify.weight, head.classify.bias, which start anew" in caplog.text
+    state, started = newest(tmp_path / "run"), load_file(weights)
+    for name, tensor in started.items():
+        if name.startswith(("backbone.", "neck.")) and tensor.is_floating_point():
+            torch.testing.assert_close(state["net"][name], tensor.float(), rtol=0, atol=0)
+            torch.testing.assert_close(state["averaged"][f"module.net.{name}"], tensor.float(), rtol=0, atol=0)
+    assert not torch.equal(state["net"]["head.fc.0.weight"], started["head.fc.0.weight"].float())
+    assert state["net"]["head.classify.bias"].shape == (2,)
+    assert main(words(config, tmp_path / "run", *more[:-2], "--resume", "--set", "epochs=2")) == 1
+    assert "cannot resume: freeze was ['backbone', 'neck']" in capsys.readouterr().err
+
+
+def test_weights_of_the_same_classes_are_not_started_anew(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--set", f"model.weights={whole_run / 'best.safetensors'}", "--set", "model.new_classes=true"]
+    assert main(words(config, tmp_path / "run", *more)) == 1
+    assert "as the data does: without model.new_classes their last layer is kept" in capsys.readouterr().err
 
 
 class Hostile:

@@ -1,0 +1,100 @@
+"""Boxes as annotation files give them: fitted into their picture or dropped, and put together for a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pictures.report import AnnotationReport
+
+MAX_COORDINATE = 1e9  # pixels; also keeps huge whole numbers away from float arithmetic
+Corners = tuple[float, float, float, float]  # xyxy
+
+
+class Picture(NamedTuple):
+    """A picture that annotations are about; size is (height, width)."""
+
+    image_id: int
+    file_name: str
+    size: tuple[int, int]
+
+
+class BoxRow(NamedTuple):
+    """One object: xyxy in the picture's pixels, the place of its class, whether the losses leave it out."""
+
+    box: Corners
+    label: int
+    is_crowd: bool
+
+
+class Annotations(NamedTuple):
+    """The chosen pictures and classes of a data set; the objects of picture i are the rows starts[i]:starts[i + 1].
+
+    boxes: [T, 4] float32 xyxy in the picture's pixels, 0 <= x1 < x2 <= W; labels: [T] int64 places in category_ids;
+    is_crowd: [T] bool; starts: [pictures + 1] int64; category_ids: the number of each class in files of results.
+    """
+
+    pictures: list[Picture]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    boxes: np.ndarray
+    labels: np.ndarray
+    is_crowd: np.ndarray
+    starts: np.ndarray
+    report: AnnotationReport
+
+
+def fit_box(corners: Sequence[float], size: tuple[int, int], report: AnnotationReport, place: str) -> Corners | None:
+    """xyxy `corners` inside a picture of `size` (height, width), exact in float32, or None where the box is dropped.
+
+    What was done stands in `report` under `place`.
+    """
+    if not all(abs(value) < MAX_COORDINATE for value in corners):  # false for NaN too
+        report.drop("not finite", place)
+        return None
+    whole = np.array(corners, np.float64)
+    limits = np.array([size[1], size[0]] * 2)
+    if (whole[:2] >= whole[2:]).any():
+        report.drop("no area", place)
+        return None
+    if (whole[:2] >= limits[:2]).any() or (whole[2:] <= 0).any():
+        report.drop("outside the picture", place)
+        return None
+    box = np.clip(whole, 0, limits).astype(np.float32)
+    if (box[:2] >= box[2:]).any():
+        report.drop("no area", place)
+        return None
+    if (whole < 0).any() or (whole > limits).any():
+        report.clip(place)
+    x1, y1, x2, y2 = box.tolist()
+    return x1, y1, x2, y2
+
+
+def gather(
+    pictures: list[Picture],
+    classes: Sequence[tuple[int, str]],
+    rows: Sequence[Sequence[BoxRow]],
+    report: AnnotationReport,
+) -> Annotations:
+    """The rows of each picture in a few large arrays, which forked workers share for good; `report` gets its counts.
+
+    classes: the number of each class in files of results, and its name.
+    """
+    flat = [row for picture_rows in rows for row in picture_rows]
+    is_crowd = np.array([row.is_crowd for row in flat], bool)
+    report.pictures = len(pictures)
+    report.empty_pictures = sum(not picture_rows for picture_rows in rows)
+    report.crowds = int(is_crowd.sum())
+    report.boxes = len(flat) - report.crowds
+    return Annotations(
+        pictures=pictures,
+        class_names=tuple(name for _, name in classes),
+        category_ids=tuple(number for number, _ in classes),
+        boxes=np.array([row.box for row in flat], np.float32).reshape(-1, 4),
+        labels=np.array([row.label for row in flat], np.int64),
+        is_crowd=is_crowd,
+        starts=np.cumsum([0, *(len(picture_rows) for picture_rows in rows)]),
+        report=report,
+    )
