@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 demo: $(INSTALLED)
 	$(VENV)/bin/swiftsight demo --source sample --output demo_output --json demo_output/detections.json
+	$(VENV)/bin/swiftsight demo bisenet_shufflenet_v2_x0_5 --source sample --background blur --output demo_output/cutout
 
 # One process a core, each with one thread: torch's own threads would fight over the same cores.
 test: $(INSTALLED)

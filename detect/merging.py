@@ -20,6 +20,8 @@ from .results import Detections
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture
 
+_MOST_WINDOWS = 4096  # for a picture; all of them lie in memory at once
+_BLOCK = 1024  # boxes that are compared with all others at a time
 _NEAR_EDGE = 0.02  # of a window's side: a box that ends so near to an inner edge may be cut off by it
 
 
@@ -27,9 +29,15 @@ def spread_windows(picture_size: tuple[int, int], window: tuple[int, int], overl
     """Windows of (height, width) that cover a picture of (height, width), row by row.
 
     They are spread evenly, as few as suffice for neighbours to share at least the part `overlap` of a window. One that
-    is larger than the picture ends with it.
+    is larger than the picture ends with it. Raises ValueError where that would be thousands.
     """
     rows, columns = (_places(length, side, overlap) for length, side in zip(picture_size, window, strict=True))
+    count = len(rows) * len(columns)
+    if count > _MOST_WINDOWS:
+        sizes = (
+            f"{window[0]} x {window[1]} with overlap {overlap:g} in a picture of {picture_size[0]} x {picture_size[1]}"
+        )
+        raise ValueError(f"{count} windows of {sizes}; expected at most {_MOST_WINDOWS}: larger ones or less overlap")
     return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
 
@@ -103,9 +111,13 @@ class _Pool:
 
     def rivals(self) -> tuple[Tensor, Tensor]:
         """Pairs of boxes of one class and different looks that share something: [P] the worse and [P] the better."""
-        same_label = self.labels[:, None] == self.labels[None]
-        possible = same_label & (self.sources[:, None] != self.sources[None])
-        later, earlier = (possible.tril(-1) & (intersections(self.boxes, self.boxes) > 0)).nonzero(as_tuple=True)
+        pairs = [self.labels.new_zeros((0, 2))]
+        for start in range(0, len(self.scores), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            possible = (self.labels[rows, None] == self.labels) & (self.sources[rows, None] != self.sources)
+            possible &= intersections(self.boxes[rows], self.boxes) > 0
+            pairs.append(possible.tril(start - 1).nonzero() + self.labels.new_tensor([start, 0]))
+        later, earlier = torch.cat(pairs).unbind(dim=1)
         return later, earlier
 
     def grouped(self, later: Tensor, earlier: Tensor, likeness: Tensor, threshold: float) -> Tensor:

@@ -7,7 +7,6 @@ Deviations: boxes are merged after each look's own suppression, by `fuse` and `s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from .predictor import Predictor
 from .results import Detections, RawDetections
 from .two_stage import SIZE_STEP
 
+_MOST_SCALE = 16
 _CANDIDATE_SCORE = 0.05  # what one look is not sure of, the others may confirm
 
 
@@ -53,8 +53,8 @@ class MultiPassPredictor:
         window: Sequence[int] | None = None,
         overlap: float = 0.25,
     ) -> None:
-        if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
-            raise ValueError(f"scales are {list(scales)}; expected one or more numbers above 0")
+        if not scales or not all(0 < scale <= _MOST_SCALE for scale in scales):
+            raise ValueError(f"scales are {list(scales)}; expected one or more numbers above 0, at most {_MOST_SCALE}")
         if window is not None and (len(window) != 2 or any(side != int(side) or side < 1 for side in window)):
             raise ValueError(f"window is {list(window)}; expected (height, width) in pixels")
         if not 0 <= overlap < 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
 MULTI_PASS_OPTIONS = ("window", "overlap", "scales", "flip")
 _LEAST_SIDE = 16
+_MOST_SCALE = 16  # more takes more memory than there is
 
 
 def add_multi_pass_arguments(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
@@ -33,8 +33,9 @@ def check_multi_pass_words(args: argparse.Namespace) -> None:
         raise UsageError(f"--window {args.window[0]} {args.window[1]}: expected at least {_LEAST_SIDE}")
     if args.overlap is not None and (args.window is None or not 0 <= args.overlap < 1):
         raise UsageError(f"--overlap {args.overlap}: expected a number from 0 to less than 1, and --window")
-    if args.scales and not all(0 < scale < math.inf for scale in args.scales):
-        raise UsageError(f"--scales {' '.join(map(str, args.scales))}: expected numbers above 0")
+    if args.scales and not all(0 < scale <= _MOST_SCALE for scale in args.scales):
+        shown = " ".join(map(str, args.scales))
+        raise UsageError(f"--scales {shown}: expected numbers above 0, at most {_MOST_SCALE}")
 
 
 def wants_several_passes(args: argparse.Namespace) -> bool:

@@ -151,7 +151,7 @@ def outline_boxes(outliner: BoxOutliner, annotations: Path, pictures: Path) -> t
     for entry in index.entries:
         by_picture[entry.picture].append(entry.content)
     written: list[dict[str, Any]] = []
-    drawn, crowd_id = 0, 1 + max((int(entry.content["id"]) for entry in index.entries), default=0)
+    drawn, crowd_id = 0, 1 + max((int(entry.content.get("id", 0)) for entry in index.entries), default=0)
     pictures_and_entries = zip(index.pictures, by_picture, strict=True)
     for picture, entries in show_progress(pictures_and_entries, len(by_picture), "pictures"):
         boxes = {

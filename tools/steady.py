@@ -6,7 +6,7 @@ import numpy as np
 _CELL = 4  # pixels: motion is seen on areas of 4 x 4, whose mean hides most of a camera's noise
 _STILL, _MOVING = 5.0, 12.0  # change of brightness (0..255) that is taken for noise, and that is motion for certain
 _REACH = 2  # cells around a moving one that count as moving, too
-_MEMORY = 0.8  # how much of the old a still place keeps from frame to frame
+_MEMORY = 0.86  # how much of the old a still place keeps from frame to frame
 
 
 class SteadyScores:

@@ -88,6 +88,8 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         *([f"freeze=[{args.freeze}]"] if args.freeze else []),
         *(["data.strict=true"] if args.strict else []),
     ]
+    if args.freeze is not None and not args.freeze.strip(", "):
+        raise UsageError(f"--freeze {args.freeze!r} names no part of the net")
     config = load_config(args.config, changes)
     device = own_device(choose_device(args.device), processes)
     work_dir = args.work_dir or Path("runs") / find_config(args.config).stem

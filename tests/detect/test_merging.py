@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from detect import merging
 from detect.merging import fuse, spread_windows, stitch
 from detect.results import Detections
 
@@ -45,6 +46,12 @@ def test_windows_cover_the_picture_and_share_enough(size, overlap):
 def test_windows_by_hand():
     assert spread_windows((320, 720), (320, 320), 0.25) == [(0, 0, 320, 320), (200, 0, 520, 320), (400, 0, 720, 320)]
     assert spread_windows((100, 100), (320, 320), 0.25) == [(0, 0, 100, 100)]
+
+
+def test_far_too_many_windows_are_refused():
+    message = "290625 windows of 16 x 16 with overlap 0.99 in a picture of 480 x 640; expected at most 4096"
+    with pytest.raises(ValueError, match=message):
+        spread_windows((480, 640), (16, 16), 0.99)
 
 
 # Passes over the same pixels
@@ -114,6 +121,17 @@ def test_a_half_that_looks_whole_does_not_shrink_the_whole():
         found(([84, 10, 150, 90], 0.85)),
     ]
     assert_same(stitch(seen, [WHOLE, LEFT, RIGHT], SIZE), ([20, 10, 150, 90], 0.9))
+
+
+def test_many_boxes_are_compared_block_by_block(monkeypatch):
+    """The pairs, and their order, do not depend on how many boxes are taken at a time."""
+    places = torch.rand(60, 2, generator=torch.Generator().manual_seed(0)) * 40
+    rows = [([x, y, x + 20, y + 20], 0.9 - place / 100, place % 2) for place, (x, y) in enumerate(places.tolist())]
+    looks = [found(*rows[start::3]) for start in range(3)]
+    at_once = merging._Pool(looks).rivals()
+    monkeypatch.setattr(merging, "_BLOCK", 7)
+    assert len(at_once[0]) > 100
+    assert [pairs.tolist() for pairs in merging._Pool(looks).rivals()] == [pairs.tolist() for pairs in at_once]
 
 
 def test_a_half_that_nobody_confirms_is_left_out():

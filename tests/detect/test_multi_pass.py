@@ -135,6 +135,7 @@ def test_at_most_so_many():
         ({"scales": ()}, r"scales are \[\]; expected one or more numbers above 0"),
         ({"scales": (1, -1)}, r"scales are \[1, -1\]"),
         ({"scales": (float("nan"),)}, "scales are"),
+        ({"scales": (1, 1e9)}, "expected one or more numbers above 0, at most 16"),
         ({"window": (100,)}, r"window is \[100\]; expected \(height, width\)"),
         ({"window": (0, 10)}, "window is"),
         ({"window": (64.5, 64)}, "window is"),

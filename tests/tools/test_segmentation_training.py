@@ -220,7 +220,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     ("assignments", "words_in_error"),
     [
         (["data.layout=mask"], ["data.layout is 'mask'; expected one of cityscapes, camvid, masks, coco", "'masks'"]),
-        (["data.layout=null"], ["data.layout is None; expected one of"]),
+        (["data.layout=null"], ["data.layout is missing; expected one of"]),
         (["data.layout=camvid"], ["unknown key 'data.class_names'"]),
         (["data=7"], ["data is 7; expected a mapping"]),
         (["data.train={{images: {folder}/train}}"], ["data.train.labels is missing; expected a path"]),
@@ -434,6 +434,8 @@ SHIPPED = sorted(find_config("segment/bisenet_xception39_camvid.yaml").parent.gl
 def test_shipped_configs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CITYSCAPES", "/cityscapes")
     monkeypatch.setenv("SWIFTSIGHT_DATA", "/data")
+    monkeypatch.setenv("PERSON_OUTLINED", "/data/outlined.json")
+    monkeypatch.setenv("PERSON_WEIGHTS", "/data/best.safetensors")
     shipped = load_config(f"segment/{path.name}")
     name, pixels = shipped.model["name"], shipped.model["pixels"]
     assert path.stem.startswith(name)

@@ -71,6 +71,7 @@ def test_the_demo_looks_as_it_is_told(words: list[str], amount: int) -> None:
         (["--overlap", "0.5"], "--overlap 0.5: expected a number from 0 to less than 1, and --window"),
         (["--window", "8", "320"], "--window 8 320: expected at least 16"),
         (["--scales", "0"], "--scales 0.0: expected numbers above 0"),
+        (["--scales", "1", "1e9"], "--scales 1.0 1000000000.0: expected numbers above 0, at most 16"),
         (["bisenet_xception39", "--flip"], "--flip is for detectors"),
     ],
 )

@@ -311,6 +311,15 @@ def test_what_cannot_be_trained_is_one_line(
     assert list(tmp_path.iterdir()) == []  # a refused training leaves nothing
 
 
+@pytest.mark.parametrize("parts", ["", " ,"])
+def test_freezing_no_part_is_refused(
+    config: Path, tmp_path: Path, parts: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty shell variable would train the whole net without a word."""
+    assert main(words(config, tmp_path / "run", "--freeze", parts)) == 2
+    assert f"--freeze {parts!r} names no part of the net" in capsys.readouterr().err
+
+
 def test_a_run_of_an_older_version_goes_on(
     config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
