@@ -1,4 +1,4 @@
-"""How good are detections: COCO's twelve figures, per-class scores and precision-recall curves, by pycocotools.
+"""How good are detections: COCO's twelve figures, per-class scores and precision-recall curves, as pycocotools.
 
 Pure functions: lists and dictionaries in, numbers out, nothing printed. What pycocotools stumbles over is mended on the
 way in: no detections at all, annotations without `iscrowd` or `area`, an annotation with the id 0 (which it takes for
@@ -8,22 +8,28 @@ that have no area, which nothing can match, are left out and counted.
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from .result_rows import RESULT_KEYS, GroundTruth, check_against, chosen_ids, read_truth, unique_names
+from .coco_figures import (
+    FIGURES,
+    IOU_THRESHOLDS,
+    RECALLS,
+    Curves,
+    Found,
+    Objects,
+    defined_mean,
+    draw_curves,
+    summarize,
+)
+from .result_rows import GroundTruth, check_against, chosen_ids, read_truth, unique_names
 from .results import Detections
 
-FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+__all__ = ["FIGURES", "DetectionScores", "coco_results", "evaluate_detections"]
 
 
 @dataclass(frozen=True)
@@ -82,63 +88,54 @@ def evaluate_detections(
     changed. Raises ValueError for annotations that are not COCO's and for results that are malformed or name unknown
     pictures or categories; OSError for a missing file.
     """
-    truth, results = read_truth(annotations), list(results)
-    check_against(results, truth)
-    found = [_found_row(row) for row in results]
-    evaluation = COCOeval(_index(truth, truth.boxes), _index(truth, found), iouType="bbox")
-    if image_ids is not None:
-        evaluation.params.imgIds = chosen_ids(image_ids, "picture", truth.images)
-    if category_ids is not None:
-        evaluation.params.catIds = chosen_ids(category_ids, "category", truth.categories)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return _scores(evaluation, truth.unusable_boxes)
-
-
-def _scores(evaluation: COCOeval, unusable_boxes: int) -> DetectionScores:
-    """Read the figures out of an accumulated evaluation."""
-    parameters = evaluation.params
-    everything = (..., parameters.areaRngLbl.index("all"), parameters.maxDets.index(100))
-    precision, recall = evaluation.eval["precision"][everything], evaluation.eval["recall"][everything]
-    half = int(np.argmin(abs(parameters.iouThrs - 0.5)))
-    pictures = set(parameters.imgIds)
-    rows = (row for row in evaluation.cocoGt.anns.values() if row["image_id"] in pictures and not row["iscrowd"])
-    boxes = Counter(row["category_id"] for row in rows)
-    per_class = {
-        name: {
-            "AP": _defined_mean(precision[:, :, place]),
-            "AP50": _defined_mean(precision[half, :, place]),
-            "AR100": _defined_mean(recall[:, place]),
-            "boxes": boxes[category],
-        }
-        for place, (category, name) in enumerate(unique_names(evaluation.cocoGt.cats, parameters.catIds))
-    }
-    figures = {name: float(value) for name, value in zip(FIGURES, evaluation.stats, strict=True)}
-    scores = evaluation.eval["scores"][everything]
+    truth = read_truth(annotations)
+    columns = check_against(list(results), truth)
+    pictures = sorted(truth.images) if image_ids is None else chosen_ids(image_ids, "picture", truth.images)
+    classes = (
+        sorted(truth.categories) if category_ids is None else chosen_ids(category_ids, "category", truth.categories)
+    )
+    picture_of, class_of = ({number: place for place, number in enumerate(numbers)} for numbers in (pictures, classes))
+    objects = _objects(truth, picture_of, class_of)
+    found = Found(_places(columns.image_ids, picture_of), _places(columns.category_ids, class_of), *columns[2:])
+    found = found.rows((found.pictures >= 0) & (found.classes >= 0))
+    curves = draw_curves(objects, found, len(pictures), len(classes))
+    boxes = np.bincount(objects.classes[~objects.is_crowd], minlength=len(classes))
+    names = [name for _, name in unique_names(truth.categories, classes)]
     return DetectionScores(
-        figures, per_class, precision, scores, parameters.iouThrs, parameters.recThrs, unusable_boxes
+        figures=summarize(curves),
+        per_class={name: _class_row(curves, place, int(boxes[place])) for place, name in enumerate(names)},
+        precision=curves.precision[..., 0],
+        scores=curves.scores,
+        iou_thresholds=IOU_THRESHOLDS.copy(),
+        recalls=RECALLS.copy(),
+        unusable_boxes=truth.unusable_boxes,
     )
 
 
-def _defined_mean(values: np.ndarray) -> float:
-    """The mean over what is defined (pycocotools writes -1 for "no such object"), -1 where nothing is."""
-    defined = values[values > -1]
-    return float(defined.mean()) if defined.size else -1.0
+def _objects(truth: GroundTruth, picture_of: Mapping[Any, int], class_of: Mapping[Any, int]) -> Objects:
+    """The boxes of the chosen pictures and classes, in the order of the file."""
+    rows = [row for row in truth.boxes if row["image_id"] in picture_of and row["category_id"] in class_of]
+    return Objects(
+        pictures=_places((row["image_id"] for row in rows), picture_of),
+        classes=_places((row["category_id"] for row in rows), class_of),
+        boxes_xywh=np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4),
+        areas=np.array([row["area"] for row in rows], np.float64),
+        is_crowd=np.array([row["iscrowd"] for row in rows], bool),
+    )
 
 
-def _found_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with every key that COCOeval reads, in an object of its own."""
-    return {**{key: row[key] for key in RESULT_KEYS}, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+def _places(ids: Iterable[Any], place_of: Mapping[Any, int]) -> np.ndarray:
+    """Where each id stands, -1 where it was not chosen."""
+    return np.array([place_of.get(number, -1) for number in ids], np.int64)
 
 
-def _index(truth: GroundTruth, rows: Sequence[Mapping[str, Any]]) -> COCO:
-    """pycocotools' index over the pictures and categories of the truth with these boxes, their ids from 1."""
-    index = COCO()
-    numbered = [{**row, "id": number} for number, row in enumerate(rows, 1)]
-    categories = list(truth.categories.values())
-    index.dataset = {"images": list(truth.images.values()), "categories": categories, "annotations": numbered}
-    with contextlib.redirect_stdout(io.StringIO()):
-        index.createIndex()
-    return index
+def _class_row(curves: Curves, place: int, boxes: int) -> dict[str, float]:
+    """The figures of the class at `place`, with all sizes and most detections."""
+    precision, recall = curves.precision[:, :, place, 0], curves.recall[:, place, 0, -1]
+    half = int(np.argmin(abs(IOU_THRESHOLDS - 0.5)))
+    return {
+        "AP": defined_mean(precision),
+        "AP50": defined_mean(precision[half]),
+        "AR100": defined_mean(recall),
+        "boxes": boxes,
+    }

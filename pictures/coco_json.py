@@ -6,24 +6,39 @@ Format: https://cocodataset.org/#format-data, object detection. Segmentations ar
 from __future__ import annotations
 
 import json
+import math
 import reprlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+import numpy as np
+
 from backbones.registry import nearest
-from pictures.boxes import MAX_COORDINATE, Annotations, BoxRow, Corners, Picture, fit_box, gather
+from pictures.boxes import MAX_COORDINATE, Annotations, BoxColumns, Picture, fit_boxes, gather_columns
+from pictures.coco_table import CocoTable, find_places, read_categories, read_pictures, read_table
 from pictures.report import AnnotationReport
 
 
 class Entry(NamedTuple):
-    """One annotation of a chosen class in a chosen picture, by their places; `what` names it in an error message."""
+    """One annotation of a chosen class in a chosen picture, by their places; `number`: its own place in the file."""
 
     picture: int
     label: int
-    content: dict[str, Any]
-    what: str
+    number: int
+    path: Path
+    stored: dict[str, Any] | msgspec.Raw
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the file says; read anew at each call where it is kept as text."""
+        return self.stored if isinstance(self.stored, dict) else msgspec.json.decode(self.stored)
+
+    @property
+    def what(self) -> str:
+        """Its name in an error message."""
+        return f"annotation {self.number} of {self.path}"
 
 
 class CocoIndex(NamedTuple):
@@ -47,24 +62,16 @@ def read_index(
     Raises FileNotFoundError, or ValueError in one line where the file is no COCO json, contradicts itself or lacks a
     class or picture that was asked for.
     """
-    content = load_coco(path)
-    names_by_id = _read_categories(content["categories"], path)
-    category_ids = _choose_classes(names_by_id, class_names, path)
-    all_pictures = _read_pictures(content["images"], path)
-    pictures = _choose_pictures(all_pictures, file_names, path)
-    known_images = {picture.image_id for picture in all_pictures}
-    place_of = {picture.image_id: place for place, picture in enumerate(pictures)}
-    label_of = {category: label for label, category in enumerate(category_ids)}
-    entries, other_classes = [], 0
-    for number, entry in enumerate(content["annotations"]):
-        what = f"annotation {number} of {path}"
-        _check_references(entry, known_images, names_by_id, what)
-        place, label = place_of.get(entry["image_id"]), label_of.get(entry["category_id"])
-        if place is not None and label is not None:
-            entries.append(Entry(place, label, entry, what))
-        elif place is not None:
-            other_classes += 1
-    names = tuple(names_by_id[category] for category in category_ids)
+    file_names = None if file_names is None else list(file_names)
+    quick = read_table(path, with_texts=True)
+    if quick is None:
+        return _read_whole(path, class_names, file_names)
+    category_ids = _choose_classes(quick.names_by_id, class_names, path)
+    pictures = _choose_pictures(quick.pictures, file_names, path)
+    chosen, places, labels, other_classes = _choose_rows(quick, pictures, category_ids)
+    rows = zip(places.tolist(), labels.tolist(), chosen.tolist(), strict=True)
+    entries = [Entry(place, label, number, path, quick.texts[number]) for place, label, number in rows]
+    names = tuple(quick.names_by_id[category] for category in category_ids)
     return CocoIndex(pictures, names, category_ids, entries, other_classes)
 
 
@@ -73,17 +80,97 @@ def read_annotations(
 ) -> Annotations:
     """The boxes of the chosen classes in the chosen pictures: see `read_index`, also for what it raises.
 
-    Boxes are repaired or dropped as the report says.
+    Boxes are repaired or dropped as the report says. Outlines are passed over.
     """
-    index = read_index(path, class_names=class_names, file_names=file_names)
-    report = AnnotationReport(other_classes=index.other_classes)
-    rows: list[list[BoxRow]] = [[] for _ in index.pictures]
-    for entry in index.entries:
-        box = _read_box(entry.content, index.pictures[entry.picture], report, entry.what)
-        if box is not None:
-            rows[entry.picture].append(BoxRow(box, entry.label, bool(entry.content.get("iscrowd", 0))))
+    file_names = None if file_names is None else list(file_names)
+    quick = read_table(path)
+    if quick is None:
+        return _annotations_of(_read_whole(path, class_names, file_names))
+    category_ids = _choose_classes(quick.names_by_id, class_names, path)
+    pictures = _choose_pictures(quick.pictures, file_names, path)
+    chosen, places, labels, other_classes = _choose_rows(quick, pictures, category_ids)
+    rows = BoxColumns(places, quick.boxes_xywh[chosen], labels, quick.is_crowd[chosen])
+    classes = [(category, quick.names_by_id[category]) for category in category_ids]
+
+    def name(row: int) -> str:
+        number = int(chosen[row])
+        said = quick.ids[number]
+        return reprlib.repr(f"annotation {number} of {path}" if said is msgspec.UNSET else said)
+
+    return _fitted(pictures, classes, rows, AnnotationReport(other_classes=other_classes), name)
+
+
+def _choose_rows(
+    quick: CocoTable, pictures: Sequence[Picture], category_ids: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """The rows of these pictures and classes, their pictures' and classes' places; how many are of other classes."""
+    places = find_places(quick.image_ids, [picture.image_id for picture in pictures])
+    labels = find_places(quick.category_ids, category_ids)
+    chosen = np.flatnonzero((places >= 0) & (labels >= 0))
+    return chosen, places[chosen], labels[chosen], int((places >= 0).sum()) - len(chosen)
+
+
+def _annotations_of(index: CocoIndex) -> Annotations:
+    """The boxes of a file that was read as a whole."""
+    contents = [entry.content for entry in index.entries]
+    boxes = [_checked_box(content, entry.what) for content, entry in zip(contents, index.entries, strict=True)]
+    rows = BoxColumns(
+        np.array([entry.picture for entry in index.entries], np.int64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.array([entry.label for entry in index.entries], np.int64),
+        np.array([bool(content.get("iscrowd", 0)) for content in contents], bool),
+    )
     classes = list(zip(index.category_ids, index.class_names, strict=True))
-    return gather(index.pictures, classes, rows, report)
+
+    def name(row: int) -> str:
+        return reprlib.repr(contents[row].get("id", index.entries[row].what))
+
+    return _fitted(index.pictures, classes, rows, AnnotationReport(other_classes=index.other_classes), name)
+
+
+def _fitted(
+    pictures: list[Picture],
+    classes: Sequence[tuple[int, str]],
+    rows: BoxColumns,
+    report: AnnotationReport,
+    name: Callable[[int], str],
+) -> Annotations:
+    """Boxes xywh in file order, put into their pictures; name(row): how the report calls one."""
+    corners = np.where(abs(rows.boxes) < MAX_COORDINATE, rows.boxes, np.nan)
+    corners[:, 2:] += corners[:, :2]
+
+    def place(row: int) -> str:
+        return f"annotation {name(row)} in {pictures[rows.pictures[row]].file_name}"
+
+    fitted, kept = fit_boxes(corners, _sizes(pictures)[rows.pictures], report, place)
+    return gather_columns(pictures, classes, rows.rows(kept)._replace(boxes=fitted), report)
+
+
+def _sizes(pictures: Sequence[Picture]) -> np.ndarray:
+    """[P, 2] float64, height and width."""
+    return np.array([picture.size for picture in pictures], np.float64).reshape(-1, 2)
+
+
+def _read_whole(path: Path, class_names: Sequence[str] | None, file_names: Sequence[str] | None) -> CocoIndex:
+    """See `read_index`: entry by entry, which says what is wrong with a file and where."""
+    content = load_coco(path)
+    names_by_id = read_categories(content["categories"], path)
+    category_ids = _choose_classes(names_by_id, class_names, path)
+    all_pictures = read_pictures(content["images"], path)
+    pictures = _choose_pictures(all_pictures, file_names, path)
+    known_images = {picture.image_id for picture in all_pictures}
+    place_of = {picture.image_id: place for place, picture in enumerate(pictures)}
+    label_of = {category: label for label, category in enumerate(category_ids)}
+    entries, other_classes = [], 0
+    for number, entry in enumerate(content["annotations"]):
+        _check_references(entry, known_images, names_by_id, f"annotation {number} of {path}")
+        place, label = place_of.get(entry["image_id"]), label_of.get(entry["category_id"])
+        if place is not None and label is not None:
+            entries.append(Entry(place, label, number, path, entry))
+        elif place is not None:
+            other_classes += 1
+    names = tuple(names_by_id[category] for category in category_ids)
+    return CocoIndex(pictures, names, category_ids, entries, other_classes)
 
 
 def load_coco(path: Path) -> dict[str, Any]:
@@ -106,20 +193,6 @@ def load_coco(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_categories(entries: list[Any], path: Path) -> dict[int, str]:
-    """Names by category id, in the order of the ids."""
-    names: dict[int, str] = {}
-    for entry in entries:
-        if not _has(entry, {"id": int, "name": str}):
-            raise ValueError(f"{path} has the category {reprlib.repr(entry)}; expected a whole id and a name")
-        if entry["id"] in names or entry["name"] in names.values():
-            raise ValueError(f"{path} has two categories with the id {entry['id']} or the name {entry['name']!r}")
-        names[entry["id"]] = entry["name"]
-    if not names:
-        raise ValueError(f"{path} has no categories; expected at least one")
-    return dict(sorted(names.items()))
-
-
 def _choose_classes(names_by_id: dict[int, str], class_names: Sequence[str] | None, path: Path) -> tuple[int, ...]:
     """Category id of each class index."""
     if class_names is None:
@@ -132,20 +205,6 @@ def _choose_classes(names_by_id: dict[int, str], class_names: Sequence[str] | No
     if not class_names or len(set(class_names)) < len(class_names):
         raise ValueError(f"class_names is {list(class_names)}; expected one or more names, each once")
     return tuple(ids_by_name[name] for name in class_names)
-
-
-def _read_pictures(entries: list[Any], path: Path) -> list[Picture]:
-    pictures = []
-    for entry in entries:
-        if not _has(entry, {"id": int, "file_name": str, "width": int, "height": int}):
-            raise ValueError(f"{path} has the image {reprlib.repr(entry)}; expected id, file_name, width and height")
-        if not (0 < entry["width"] < MAX_COORDINATE and 0 < entry["height"] < MAX_COORDINATE):
-            raise ValueError(f"{path} says that {entry['file_name']} is {entry['width']} x {entry['height']} pixels")
-        pictures.append(Picture(entry["id"], entry["file_name"], (entry["height"], entry["width"])))
-    repeated = [image_id for image_id, count in Counter(picture.image_id for picture in pictures).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{path} has two images with the id {repeated[0]}")
-    return pictures
 
 
 def _choose_pictures(pictures: list[Picture], file_names: Iterable[str] | None, path: Path) -> list[Picture]:
@@ -174,18 +233,9 @@ def _check_references(entry: Any, images: set[int], categories: Mapping[int, str
         raise ValueError(f"{what} has iscrowd {reprlib.repr(entry['iscrowd'])}; expected 0 or 1")
 
 
-def _read_box(entry: dict[str, Any], picture: Picture, report: AnnotationReport, what: str) -> Corners | None:
-    """The corners xyxy inside the picture, exact in float32, or None where it is dropped."""
+def _checked_box(entry: dict[str, Any], what: str) -> list[float]:
+    """xywh; NaN for a number that is too large for one."""
     bbox = entry.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
         raise ValueError(f"{what} has bbox {reprlib.repr(bbox)}; expected [x, y, width, height]")
-    place = f"annotation {reprlib.repr(entry.get('id', what))} in {picture.file_name}"
-    if not all(abs(value) < MAX_COORDINATE for value in bbox):  # before any sum: a whole number may be huge
-        report.drop("not finite", place)
-        return None
-    x, y, width, height = bbox
-    return fit_box((x, y, x + width, y + height), picture.size, report, place)
-
-
-def _has(entry: Any, fields: dict[str, type]) -> bool:
-    return isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in fields.items())
+    return [value if abs(value) < MAX_COORDINATE else math.nan for value in bbox]
