@@ -36,6 +36,6 @@ $(INSTALLED): pyproject.toml
 	done; \
 	if [ -z "$$found" ]; then echo "Python 3.11 or newer is needed, and none was found on the PATH." >&2; exit 1; fi; \
 	echo "$$found -m venv $(VENV)"; $$found -m venv $(VENV)
-	$(PYTHON) -m pip install --no-compile --disable-pip-version-check --editable '.[demo,dev]'
+	$(PYTHON) -m pip install --no-compile --disable-pip-version-check --editable '.[demo,dev,fast]'
 	$(PYTHON) -m pip install --no-compile --disable-pip-version-check --no-deps $(WITHOUT_DEPENDENCIES)
 	@touch $@
