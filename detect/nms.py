@@ -7,6 +7,9 @@ Deviations: the IoU threshold of the linear form is 0.5, as in the released Thun
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -17,6 +20,9 @@ from .boxes import pairwise_iou
 from .results import Detections, RawDetections
 
 SUPPRESSIONS = ("soft", "gaussian", "hard")
+ONNX_VERSION = 18  # of the operator that is written into graphs
+
+_as_onnx_operator: ContextVar[bool] = ContextVar("as_onnx_operator", default=False)
 
 
 def keep_mask(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -26,16 +32,66 @@ def keep_mask(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     directly, one call a picture is quicker, since suppression compares every box with every other. Both keep the same,
     but for the rounding of an IoU that lies on the threshold.
     """
-    if torch.compiler.is_compiling():
-        step = boxes.amax() + 1
-        apart = boxes + (torch.arange(len(boxes), device=boxes.device) * step)[:, None, None]
-        kept = nms(apart.flatten(0, 1), scores.flatten(), iou_threshold)
-        mask = torch.zeros(scores.numel(), dtype=torch.bool, device=boxes.device).index_fill(0, kept, True)
-        return mask.view_as(scores)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        step = boxes.max() + 1
+        apart = boxes + (torch.arange(boxes.shape[0], device=boxes.device) * step)[:, None, None]
+        kept = nms(apart.reshape(-1, 4), scores.flatten(), iou_threshold)
+        marks = torch.zeros_like(scores).flatten().index_fill(0, kept, 1.0)
+        return marks.view_as(scores) > 0
     mask = torch.zeros_like(scores, dtype=torch.bool)
     for picture, (one_boxes, one_scores) in enumerate(zip(boxes, scores, strict=True)):
         mask[picture, nms(one_boxes, one_scores, iou_threshold)] = True
     return mask
+
+
+@contextmanager
+def suppression_for_onnx() -> Iterator[None]:
+    """What `torch.export` traces in here is for ONNX: `kept_places` becomes that format's own operator.
+
+    The traced program can be written as ONNX, not run by torch.
+    """
+    token = _as_onnx_operator.set(True)
+    try:
+        yield
+    finally:
+        _as_onnx_operator.reset(token)
+
+
+def kept_places(
+    boxes: Tensor, scores: Tensor, *, iou_threshold: float, score_threshold: float, max_per_class: int
+) -> Tensor:
+    """What hard suppression within each class keeps, as (picture, class, row) [M, 3] int64, in no certain order.
+
+    boxes [N, R, 4], shared by the classes, scores [N, C, R]. Only scores above the threshold compete, so suppression
+    costs what is still in the race and not what there is. At least the best `max_per_class` of each class are there.
+    """
+    if torch.compiler.is_exporting() and (_as_onnx_operator.get() or torch.onnx.is_in_onnx_export()):
+        return _onnx_kept_places(boxes, scores, iou_threshold, score_threshold, max_per_class)
+    _, classes, rows = scores.shape
+    places = torch.nonzero(scores.flatten() > score_threshold)[:, 0]
+    group, row = places // rows, places % rows
+    # The groups are set apart by more than a picture; in double precision, so that their boxes do not get coarse. Not
+    # in a traced graph: it may become ONNX, whose suppression takes single precision only.
+    exact = boxes.dtype if torch.compiler.is_compiling() or torch.jit.is_tracing() else torch.float64
+    apart = boxes.to(exact)[group // classes, row] + (group.to(exact) * (boxes.max() + 1))[:, None]
+    kept = nms(apart.reshape(-1, 4), scores.flatten()[places].to(exact), iou_threshold)
+    return torch.stack((group[kept] // classes, group[kept] % classes, row[kept]), dim=1)
+
+
+def _onnx_kept_places(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float, max_per_class: int
+) -> Tensor:
+    """ONNX's NonMaxSuppression, which knows classes, thresholds and when to stop; the traced size is only the most."""
+    limits = (
+        torch.tensor([max_per_class]),
+        torch.tensor([iou_threshold], dtype=torch.float32),
+        torch.tensor([score_threshold], dtype=torch.float32),
+    )
+    most = scores.shape[0] * scores.shape[1] * max_per_class
+    places: Tensor = torch.onnx.ops.symbolic(
+        "NonMaxSuppression", (boxes, scores, *limits), dtype=torch.int64, shape=(most, 3), version=ONNX_VERSION
+    )
+    return places
 
 
 def soft_nms(

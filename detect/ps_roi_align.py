@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import ps_roi_align
+from torchvision.ops import ps_roi_align, roi_align
 
-METHODS = ("operator", "grid_sample")
+METHODS = ("operator", "grid_sample", "roi_align")
 REDUCTIONS = ("average", "max")
 ROI_OPERATORS = ("align", "align_max", "pool")
 
@@ -26,8 +26,8 @@ _TOUCH = 1e-3  # a bin that reaches less than this into a cell does not read it:
 def create_roi_operator(name: str, bins: int, stride: int, *, method: str = "operator") -> nn.Module:
     """An operator by name, "align", "align_max" or "pool": (thin map, boxes) -> [N, R, C, bins, bins].
 
-    method: as in `PSRoIAlign`; only "align" has two, the others export as they are. Raises ValueError for an unknown
-    word.
+    method: as in `PSRoIAlign`; only "align" has several, the others export as they are. Raises ValueError for an
+    unknown word.
     """
     for what, word, words in (("roi_operator", name, ROI_OPERATORS), ("method", method, METHODS)):
         if word not in words:
@@ -43,48 +43,73 @@ def _with_picture_index(boxes: Tensor) -> Tensor:
     return torch.cat((pictures[:, None, None].expand(-1, boxes.shape[1], 1), boxes), dim=-1).flatten(0, 1)
 
 
+def _by_bin(features: Tensor, cells: int) -> Tensor:
+    """The thin map [N, C * cells, h, w] as one map for each bin: [N * cells, C, h, w]."""
+    batch, channels, height, width = features.shape
+    groups = features.reshape(batch, channels // cells, cells, height * width).transpose(1, 2)
+    return groups.reshape(batch * cells, channels // cells, height, width)
+
+
 def _sample(features: Tensor, places: Tensor, bins: int, samples: int, padding: str) -> Tensor:
     """Each bin's own channels at samples x samples places in it, by one `grid_sample` on groups of channels.
 
     features [N, C * bins * bins, h, w], places [N, R, 4] the boxes in cells of the map, whole numbers at the cells'
-    middles -> [N, R, C, bins, bins, samples * samples]. padding: what lies beyond the map, "border" or "zeros".
+    middles -> [N, bins * bins, C, samples * samples, R]: the boxes last, so that what the samples of a bin become is
+    worked out for many boxes at once. padding: what lies beyond the map, "border" or "zeros".
     """
-    batch, channels, height, width = features.shape
-    count, cells = places.shape[1], bins * bins
+    height, width = features.shape[-2:]
+    batch, count, cells = places.shape[0], places.shape[1], bins * bins
     parts = (torch.arange(bins * samples, device=places.device, dtype=places.dtype) + 0.5) / (bins * samples)
-    along_x = places[..., 0:1] + parts * (places[..., 2:3] - places[..., 0:1])
-    along_y = places[..., 1:2] + parts * (places[..., 3:4] - places[..., 1:2])
+    along = places.transpose(1, 2)[:, :, None]  # [N, 4, 1, R]
+    along_x = along[:, 0] + parts[:, None] * (along[:, 2] - along[:, 0])  # [N, bins * samples, R]
+    along_y = along[:, 1] + parts[:, None] * (along[:, 3] - along[:, 1])
     # In grid_sample's frame -1 and 1 are the map's outer edges.
-    xs = (along_x * 2 + 1) / width - 1
-    ys = (along_y * 2 + 1) / height - 1
-    grid_y = ys.view(batch, count, bins, 1, samples, 1).expand(-1, -1, -1, bins, -1, samples)
-    grid_x = xs.view(batch, count, 1, bins, 1, samples).expand(-1, -1, bins, -1, samples, -1)
-    grid = torch.stack((grid_x, grid_y), dim=-1).permute(0, 2, 3, 1, 4, 5, 6)
-    grid = grid.reshape(batch * cells, count, samples * samples, 2)
-    groups = features.reshape(batch, channels // cells, cells, height, width).transpose(1, 2).flatten(0, 1)
+    xs = ((along_x * 2 + 1) / width - 1).view(batch, 1, bins, 1, samples, count)
+    ys = ((along_y * 2 + 1) / height - 1).view(batch, bins, 1, samples, 1, count)
+    every = (batch, bins, bins, samples, samples, count)
+    grid = torch.stack((xs.expand(every), ys.expand(every)), dim=-1)
+    grid = grid.reshape(batch * cells, samples * samples, count, 2)
+    groups = _by_bin(features, cells)
     sampled = F.grid_sample(groups, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    return sampled.view(batch, bins, bins, channels // cells, count, -1).permute(0, 4, 3, 1, 2, 5)
+    return sampled.unflatten(0, (-1, cells))
+
+
+def _roi_align_of_bins(features: Tensor, boxes: Tensor, bins: int, spatial_scale: float, samples: int) -> Tensor:
+    """Every bin as a box of its own, on its own group of channels -> [N, R, bins * bins, C]; boxes in input pixels."""
+    batch, count, cells = boxes.shape[0], boxes.shape[1], bins * bins
+    starts = torch.arange(bins, device=boxes.device, dtype=boxes.dtype) / bins
+    top, left = torch.meshgrid(starts, starts, indexing="ij")
+    near = torch.stack((left, top, left + 1 / bins, top + 1 / bins), dim=-1).view(cells, 4)
+    corners, ends = boxes[..., None, :2], boxes[..., None, 2:]
+    parts = torch.cat((corners, corners), dim=-1) + near * torch.cat((ends - corners, ends - corners), dim=-1)
+    group = torch.arange(cells, device=boxes.device, dtype=boxes.dtype)[:, None].expand(batch, count, cells, 1)
+    picture = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None, None, None]
+    rois = torch.cat((group + picture * cells, parts), dim=-1).flatten(0, 2)
+    aligned = roi_align(_by_bin(features, cells), rois, 1, spatial_scale, samples, aligned=True)
+    return aligned.reshape(batch, count, cells, -1)
 
 
 def ps_roi_align_by_sampling(features: Tensor, boxes: Tensor, bins: int, spatial_scale: float, samples: int) -> Tensor:
-    """The same numbers as torchvision's operator by one grouped `grid_sample`, which every exporter knows.
+    """torchvision's operator by one grouped `grid_sample`, which every exporter knows: the same but for rounding.
 
-    features [N, C * bins * bins, h, w], boxes [N, R, 4] inside the picture -> [N, R, C, bins, bins].
+    features [N, C * bins * bins, h, w], boxes [N, R, 4] inside the picture -> [N, R, bins * bins, C].
     """
-    return _sample(features, boxes * spatial_scale - 0.5, bins, samples, "border").mean(dim=-1)
+    sampled = _sample(features, boxes * spatial_scale - 0.5, bins, samples, "border")
+    return sampled.mean(dim=3).permute(0, 3, 1, 2)
 
 
 def ps_roi_align_max(features: Tensor, boxes: Tensor, bins: int, spatial_scale: float, samples: int) -> Tensor:
     """The largest sample of each bin; arguments and result as in `ps_roi_align_by_sampling`."""
-    return _sample(features, boxes * spatial_scale, bins, samples, "zeros").max(dim=-1).values
+    return _sample(features, boxes * spatial_scale, bins, samples, "zeros").amax(dim=3).permute(0, 3, 1, 2)
 
 
 class PSRoIAlign(nn.Module):
     """features [N, C * bins * bins, h, w] and boxes [N, R, 4] (input pixels) -> [N, R, C, bins, bins].
 
     Channel order of the thin map: c * bins * bins + row * bins + column. reduce: "average" or "max", see the file's
-    head. method: "operator" (torchvision's, which only averages) or "grid_sample" (the form that exports); the two
-    averages differ by rounding, and the maximum is sampled in any case.
+    head. method: "operator" (torchvision's, which only averages), or one of two forms that export: "grid_sample"
+    (quicker in OpenVINO), "roi_align" (quicker in onnxruntime). The averages differ by rounding, and the maximum is
+    sampled in any case.
     """
 
     def __init__(
@@ -98,6 +123,10 @@ class PSRoIAlign(nn.Module):
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         """See the class."""
+        return self.by_bin(features, boxes).transpose(2, 3).unflatten(3, (self.bins, self.bins))
+
+    def by_bin(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """The same numbers with the channels of a bin side by side, as they are worked out: [N, R, bins * bins, C]."""
         # In mixed precision the maps come in 16 bits: bfloat16 has no kernel, and half would round the boxes.
         exact = torch.promote_types(features.dtype, torch.float32)
         wide, boxes = features.to(exact), boxes.to(exact)
@@ -106,9 +135,11 @@ class PSRoIAlign(nn.Module):
             pooled = ps_roi_align_max(wide, boxes, self.bins, scale, self.samples)
         elif self.method == "grid_sample":
             pooled = ps_roi_align_by_sampling(wide, boxes, self.bins, scale, self.samples)
+        elif self.method == "roi_align":
+            pooled = _roi_align_of_bins(wide, boxes, self.bins, scale, self.samples)
         else:
             flat = ps_roi_align(wide, _with_picture_index(boxes), self.bins, scale, self.samples)
-            pooled = flat.unflatten(0, boxes.shape[:2])
+            pooled = flat.unflatten(0, boxes.shape[:2]).flatten(3).transpose(2, 3)
         return pooled.to(features.dtype)
 
 

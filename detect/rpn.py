@@ -85,8 +85,8 @@ class RegionProposalNetwork(nn.Module):
     def forward(self, features: Tensor) -> RPNOutput:
         """features, as the trunk takes them -> scores and deltas for every anchor."""
         shared = self.trunk(features)
-        objectness = self.objectness(shared).permute(0, 2, 3, 1).reshape(len(features), -1, 2)
-        deltas = self.deltas(shared).permute(0, 2, 3, 1).reshape(len(features), -1, 4)
+        objectness = self.objectness(shared).permute(0, 2, 3, 1).reshape(features.shape[0], -1, 2)
+        deltas = self.deltas(shared).permute(0, 2, 3, 1).reshape(features.shape[0], -1, 4)
         return RPNOutput(shared, objectness, deltas, self.anchors(features.shape[-2:]))
 
     def propose(self, output: RPNOutput, size: tuple[int, int], *, before: int, count: int) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from detect.ps_roi_align import ROI_OPERATORS, PSRoIAlign, create_roi_operator, ps_roi_align_by_sampling
+from detect.ps_roi_align import METHODS, ROI_OPERATORS, PSRoIAlign, create_roi_operator
 
 
 def plain_ps_roi(features, boxes, bins, stride, of_bin):
@@ -80,7 +80,13 @@ def average_of_cells(plane, box, row, column, bins=3, stride=16):
 
 
 PLAIN = {"align": average_of_samples, "align_max": largest_of_samples, "pool": average_of_cells}
-FORMS = [("align", "operator"), ("align", "grid_sample"), ("align_max", "grid_sample"), ("pool", "operator")]
+FORMS = [
+    ("align", "operator"),
+    ("align", "grid_sample"),
+    ("align", "roi_align"),
+    ("align_max", "grid_sample"),
+    ("pool", "operator"),
+]
 
 
 @pytest.fixture
@@ -182,7 +188,8 @@ def test_maps_of_a_single_cell():
     features, boxes = torch.randn(1, 9, 1, 1), torch.tensor([[[0.0, 0, 16, 16]]])
     expected = features.view(1, 1, 1, 3, 3)
     torch.testing.assert_close(PSRoIAlign(3, 16)(features, boxes), expected)
-    torch.testing.assert_close(ps_roi_align_by_sampling(features, boxes, 3, 1 / 16, 2), expected)
+    for method in METHODS:
+        torch.testing.assert_close(PSRoIAlign(3, 16, method=method)(features, boxes), expected)
 
 
 def test_unknown_words_are_refused():
