@@ -21,90 +21,13 @@ import cv2
 import numpy as np
 import onnxruntime
 import torch
-from torchvision.ops import nms
+from swiftsight_tools.peer_detectors import SCORE_THRESHOLD, FastestDet, YoloxNano
 
 from detect.metrics import DetectionScores, coco_results, evaluate_detections
 from detect.results import Detections
 from pictures.images import read_image
 
 Find = Callable[[np.ndarray], Detections]  # [H, W, 3] uint8 RGB -> persons in the picture's own pixels
-
-SCORE_THRESHOLD = 0.01  # low, because AP counts the whole curve
-MAX_DETECTIONS = 100
-
-
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The file in onnxruntime on the processor."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run_session(session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
-    """The one output for one input."""
-    return session.run(None, {session.get_inputs()[0].name: images})[0]
-
-
-def select(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> Detections:
-    """boxes [K, 4] xyxy, scores [K] -> the best of them after suppression, all of class 0."""
-    keep = scores > SCORE_THRESHOLD
-    kept_boxes, kept_scores = torch.from_numpy(boxes[keep]), torch.from_numpy(scores[keep])
-    order = nms(kept_boxes, kept_scores, iou_threshold)[:MAX_DETECTIONS]
-    return Detections(kept_boxes[order], kept_scores[order], torch.zeros(len(order), dtype=torch.int64))
-
-
-class YoloxNano:
-    """YOLOX-nano at 416: the picture in proportion in the top left corner, the rest grey; BGR 0..255."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        """Opens the file and lays out the cells of its three maps."""
-        self.session = open_session(path, threads)
-        self.size = 416
-        cells, strides = [], []
-        for stride in (8, 16, 32):
-            side = self.size // stride
-            rows, columns = np.divmod(np.arange(side * side), side)
-            cells.append(np.stack([columns, rows], 1))
-            strides.append(np.full((side * side, 1), stride))
-        self.cells = np.concatenate(cells).astype(np.float32)
-        self.strides = np.concatenate(strides).astype(np.float32)
-
-    def __call__(self, image: np.ndarray) -> Detections:
-        """Persons in `image` [H, W, 3] uint8 RGB."""
-        height, width = image.shape[:2]
-        scale = min(self.size / height, self.size / width)
-        resized = cv2.resize(image, (int(width * scale), int(height * scale)), interpolation=cv2.INTER_LINEAR)
-        canvas = np.full((self.size, self.size, 3), 114, np.float32)
-        canvas[: resized.shape[0], : resized.shape[1]] = resized[:, :, ::-1]
-        rows = run_session(self.session, np.ascontiguousarray(canvas.transpose(2, 0, 1)[None]))[0]
-        centres = (rows[:, :2] + self.cells) * self.strides
-        halves = np.exp(rows[:, 2:4]) * self.strides / 2
-        boxes = np.concatenate([centres - halves, centres + halves], 1) / scale
-        return select(boxes, rows[:, 4] * rows[:, 5], iou_threshold=0.65)
-
-
-class FastestDet:
-    """FastestDet at 352: the picture stretched to a square; BGR 0..1; one map of 22 x 22 cells."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        """Opens the file."""
-        self.session = open_session(path, threads)
-
-    def __call__(self, image: np.ndarray) -> Detections:
-        """Persons in `image` [H, W, 3] uint8 RGB."""
-        height, width = image.shape[:2]
-        resized = cv2.resize(image, (352, 352), interpolation=cv2.INTER_LINEAR)[:, :, ::-1]
-        images = np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32) / 255
-        cells = run_session(self.session, images)[0].reshape(85, -1)
-        side = int(cells.shape[1] ** 0.5)
-        rows, columns = np.divmod(np.arange(side * side, dtype=np.float32), side)
-        centres = np.stack([columns + np.tanh(cells[1]), rows + np.tanh(cells[2])], 1) / side
-        halves = 0.5 / (1 + np.exp(-cells[3:5].T))
-        boxes = np.concatenate([centres - halves, centres + halves], 1) * [width, height, width, height]
-        scores = cells[0] ** 0.6 * cells[5] ** 0.4
-        scores[cells[5:].argmax(0) != 0] = 0  # a cell speaks for its best class only
-        return select(boxes.astype(np.float32), scores, iou_threshold=0.45)
 
 
 def open_ours(model: str, weights: str) -> Find:
@@ -151,9 +74,9 @@ def main() -> None:
     cv2.setNumThreads(args.threads)
     finders: dict[str, Find] = {}
     if args.yolox:
-        finders["YOLOX-nano 416 (onnxruntime)"] = YoloxNano(args.yolox, args.threads)
+        finders["YOLOX-nano 416 (onnxruntime)"] = YoloxNano(args.yolox, threads=args.threads)
     if args.fastestdet:
-        finders["FastestDet 352 (onnxruntime)"] = FastestDet(args.fastestdet, args.threads)
+        finders["FastestDet 352 (onnxruntime)"] = FastestDet(args.fastestdet, threads=args.threads)
     for model, weights in zip(args.model, args.weights, strict=True):
         finders[f"{model} (torch)"] = open_ours(model, weights)
     rows = json.loads(args.annotations.read_text(encoding="utf-8"))["images"]

@@ -24,12 +24,14 @@ class Transformed(NamedTuple):
     """A picture and its boxes after a transform.
 
     image: [h, w, 3] uint8 RGB, perhaps a view of the input; boxes: [K, 4] float32 xyxy in it, 0 <= x1 < x2 <= w;
-    kept: [K] int64, the rows of the input that they are.
+    kept: [K] int64, the rows of the input that they are; shown: (height, width) of what is seen, in pixels of the
+    input, where `image` may have another proportion.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     kept: np.ndarray
+    shown: Size | None = None
 
 
 class Transform(Protocol):
@@ -70,7 +72,7 @@ class Resize:
             raise ValueError("Resize got no size, neither when it was made nor in the call; expected (height, width)")
         moved = _into_window(boxes, (0, 0, image.shape[1], image.shape[0]), target)
         kept = np.flatnonzero((moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1]))
-        return Transformed(resize_image(image, target), moved[kept], kept)
+        return Transformed(resize_image(image, target), moved[kept], kept, (image.shape[0], image.shape[1]))
 
 
 class SSDAugmentation:
@@ -149,7 +151,8 @@ class SSDAugmentation:
         kept = np.flatnonzero((_centre_inside(boxes, window) | is_crowd)
                               & (moved[:, 2:] - moved[:, :2] >= self.min_box_side).all(axis=1))  # fmt: skip
         drawn = self._render(image, window, size, rng)
-        return Transformed(_flipped(drawn, mirrored=mirrored, upended=upended), moved[kept], kept)
+        seen = _flipped(drawn, mirrored=mirrored, upended=upended)
+        return Transformed(seen, moved[kept], kept, (window[3] - window[1], window[2] - window[0]))
 
     def _expand(self, picture: tuple[int, int], rng: np.random.Generator) -> Window:
         """A canvas around the picture (width, height), in the picture's pixels."""

@@ -119,6 +119,10 @@ class TwoStageDetector(TaskNet):
         scores = class_logits.float().softmax(dim=-1)[..., :-1]
         return RawDetections(boxes.where(is_real[..., None], 0.0), scores.where(is_real[..., None], 0.0))
 
+    def look(self, images: Tensor) -> tuple[RPNOutput, Tensor]:
+        """What the RPN says of images as in `forward`, and the thin map that `head` reads for any boxes."""
+        return self._look(self.backbone(self.normalize(images)))
+
     def _look(self, features: Sequence[Tensor]) -> tuple[RPNOutput, Tensor]:
         """What the RPN says, and the thin map that the head reads."""
         maps: NeckMaps = self.neck(features)

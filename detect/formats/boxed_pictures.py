@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +15,22 @@ from torch.utils.data import Dataset
 
 from detect.results import Target
 from detect.transforms import Resize, Size, Transform, Transformed
-from pictures.boxes import Annotations
+from pictures.boxes import Annotations, BoxRow
 from pictures.folders import size_error
 from pictures.images import PictureCache, read_image
 
 Request = int | tuple[int, int, Size]
+
+
+class View(NamedTuple):
+    """A picture as a request asked for it. kept: [K] int64, which of the picture's objects the target's are; shown:
+    (height, width) of what is seen, in the picture's own pixels, None where the picture keeps its proportion.
+    """
+
+    image: Tensor
+    target: Target
+    kept: np.ndarray
+    shown: Size | None
 
 
 class BoxedPictures(Dataset[tuple[Tensor, Target]]):
@@ -65,6 +77,11 @@ class BoxedPictures(Dataset[tuple[Tensor, Target]]):
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Target]:
         """See the class. Raises ValueError for a damaged picture, or for an index alone with a random transform."""
+        seen = self.view(request)
+        return seen.image, seen.target
+
+    def view(self, request: Request) -> View:
+        """`self[request]`, and where it comes from."""
         index, seed, size = request if isinstance(request, tuple) else (request, None, None)
         index = range(len(self))[operator.index(index)]
         rows = self._rows(index)
@@ -77,7 +94,23 @@ class BoxedPictures(Dataset[tuple[Tensor, Target]]):
             original_size=self._sizes[index],
         )
         # A copy in any case: the picture may be a view of the cache.
-        return torch.from_numpy(np.array(changed.image.transpose(2, 0, 1), order="C")), target
+        image = torch.from_numpy(np.array(changed.image.transpose(2, 0, 1), order="C"))
+        return View(image, target, changed.kept, changed.shown)
+
+    def with_more(self, more: Sequence[Sequence[BoxRow]]) -> BoxedPictures:
+        """The same pictures, the i-th with the objects more[i] behind its own."""
+        counts = np.diff(self._starts)
+        places = np.repeat(self._starts[1:], [len(rows) for rows in more])  # each goes where its picture's own end
+        flat = [row for rows in more for row in rows]
+        boxes = np.array([row.box for row in flat], np.float32).reshape(-1, 4)
+        extended = copy.copy(self)
+        vars(extended).update(
+            _boxes=np.insert(self._boxes, places, boxes, axis=0),
+            _labels=np.insert(self._labels, places, [row.label for row in flat]),
+            _is_crowd=np.insert(self._is_crowd, places, [row.is_crowd for row in flat]),
+            _starts=np.cumsum([0, *(counts + [len(rows) for rows in more])]),
+        )
+        return extended
 
     def labels_per_picture(self) -> list[set[int]]:
         """The classes 0..C-1 of each picture's objects; objects that the losses leave out do not count."""
@@ -115,6 +148,14 @@ class BoxedPictures(Dataset[tuple[Tensor, Target]]):
             }
             for (x1, y1, x2, y2), label, is_crowd in objects
         ]
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """(height, width) of picture `index` on disk."""
+        return self._sizes[index]
+
+    def count_of(self, index: int) -> int:
+        """How many objects picture `index` has."""
+        return int(self._starts[index + 1] - self._starts[index])
 
     def _rows(self, index: int) -> slice:
         """Where the objects of picture `index` stand in the arrays."""
