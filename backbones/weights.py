@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors out, safetensors or plain torch files in, and a word on what did not fit.
+"""Weights on disk: safetensors out; safetensors, packed or plain torch files in, and a word on what did not fit.
 
 Nothing is unpickled: a torch file is read with `weights_only=True`, which refuses anything but tensors and numbers.
 """
@@ -9,15 +9,17 @@ import logging
 import pickle
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from compress import packed_file
 
 from .base import Backbone
 from .checkpoints import convert_published
@@ -26,6 +28,7 @@ from .recognition import recognize
 
 _LOGGER = logging.getLogger("backbones")
 _NAMES_SHOWN = 4
+Content = TypeVar("Content")
 
 
 class LoadReport(NamedTuple):
@@ -73,9 +76,24 @@ def _is_safetensors(path: Path) -> bool:
         return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
 
 
+def _is_packed(path: Path) -> bool:
+    """Whether it is called packed, or begins like it."""
+    with path.open("rb") as file:
+        return path.suffix == packed_file.SUFFIX or packed_file.is_packed(file.read(len(packed_file.MAGIC)))
+
+
+def _from_packed(path: Path, read: Callable[[bytes], Content]) -> Content:
+    try:
+        return read(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
-    """What `save_weights` wrote beside the tensors; {} for a torch file. Raises ValueError for a damaged file."""
+    """What `save_weights` or `pack` wrote beside the tensors; {} for a torch file. ValueError for a damaged file."""
     path = Path(path)
+    if _is_packed(path):
+        return _from_packed(path, packed_file.read_packed_metadata)
     if not _is_safetensors(path):
         return {}
     try:
@@ -86,12 +104,14 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a torch file of bare tensors, on the CPU.
+    """The tensors of a safetensors file, of a packed one or of a torch file of bare tensors, on the CPU.
 
     The "module." that `nn.DataParallel` puts before all names is taken off. Raises FileNotFoundError, or ValueError for
     a damaged file, one that is neither, or one that would run code.
     """
     path = Path(path)
+    if _is_packed(path):
+        return _from_packed(path, packed_file.unpack).state
     if _is_safetensors(path):
         try:
             with safe_open(path, framework="pt") as file:

@@ -102,8 +102,8 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         with joined(processes, device, args.timeout):
             # What is refused leaves no folder behind.
             session = TrainingSession(config, work_dir, device, screen, processes)
-            with _only_run_in(work_dir) if processes.is_first else nullcontext():
-                _train(session, resume=args.resume)
+            with only_run_in(work_dir) if processes.is_first else nullcontext():
+                run_session(session, resume=args.resume)
     except StoppedError as stop:
         screen.say(f"stopped and saved; go on with: {_words_to_resume(args, changes, work_dir, processes)}")
         return 128 + stop.number
@@ -132,7 +132,8 @@ def _one_line(error: ValueError | OSError) -> str:
     return str(error)
 
 
-def _train(session: TrainingSession, *, resume: bool) -> None:
+def run_session(session: TrainingSession, *, resume: bool) -> None:
+    """Train to the end, from the newest whole checkpoint where `resume` is asked for and one is there."""
     config, work_dir, screen = session.config, session.work_dir, session.screen
     # The first process alone looks for a checkpoint: other machines may not see the folder.
     is_first = session.processes.is_first
@@ -164,7 +165,7 @@ def _refuse_lost_run(work_dir: Path) -> None:
 
 
 @contextmanager
-def _only_run_in(work_dir: Path) -> Iterator[None]:
+def only_run_in(work_dir: Path) -> Iterator[None]:
     """Make the folder, and keep a second training out of it while this one lives."""
     work_dir.mkdir(parents=True, exist_ok=True)
     handle = os.open(work_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
