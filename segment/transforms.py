@@ -14,6 +14,8 @@ from pictures.images import resize_image
 from pictures.windows import Window, visible
 from segment.losses import IGNORE
 
+_RELATIVE_TO = ("picture", "crop", "stretched")
+
 
 class Transform(Protocol):
     """Changes a picture and its labels. Everything random derives from `seed`: the same call gives the same bytes."""
@@ -33,7 +35,8 @@ class ScaleCropFlip:
 
     scale: (least, most) how large things are drawn, as a factor whose logarithm is drawn evenly, so that halving is as
     likely as doubling; relative_to="picture": 1 keeps the picture's own pixels (street scenes, all taken alike);
-    "crop": 1 draws the whole picture as large as the asked size holds (pictures of all sizes). Where the window reaches
+    "crop": 1 draws the whole picture as large as the asked size holds (pictures of all sizes); "stretched": 1 draws it
+    over all of the asked size, as a detector sees it. Where the window reaches
     beyond the picture, the rest is `fill` (RGB 0..255) and ignored. The labels take the nearest pixel's class. With
     `flip_probability` left and right change places. The colours: see `ColourDistortion`.
     Raises ValueError, naming the argument, where a value is out of its range.
@@ -43,7 +46,7 @@ class ScaleCropFlip:
         self,
         *,
         scale: Sequence[float] = (0.5, 2.0),
-        relative_to: Literal["picture", "crop"] = "picture",
+        relative_to: Literal["picture", "crop", "stretched"] = "picture",
         fill: Sequence[int] = (124, 116, 104),
         flip_probability: float = 0.5,
         distort_probability: float = 0.5,
@@ -53,8 +56,8 @@ class ScaleCropFlip:
         hue: float = 0.05,
     ) -> None:
         self.scale = checked_range("scale", scale, 0.05, 20)
-        if relative_to not in ("picture", "crop"):
-            raise ValueError(f"relative_to is {relative_to!r}; expected 'picture' or 'crop'")
+        if relative_to not in _RELATIVE_TO:
+            raise ValueError(f"relative_to is {relative_to!r}; expected {', '.join(map(repr, _RELATIVE_TO))}")
         if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
             raise ValueError(f"fill is {fill}; expected three values, RGB 0..255")
         self.relative_to, self.fill = relative_to, tuple(int(value) for value in fill)
@@ -88,9 +91,10 @@ class ScaleCropFlip:
     def _draw_window(self, picture: tuple[int, ...], size: Size, rng: np.random.Generator) -> Window:
         """In whole pixels of the picture (height, width), so that picture and labels are cut alike."""
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
+        one = [1.0, 1.0] if self.relative_to == "picture" else [size[0] / picture[0], size[1] / picture[1]]
         if self.relative_to == "crop":
-            factor *= min(side / length for side, length in zip(size, picture, strict=True))
-        height, width = (max(1, round(side / factor)) for side in size)
+            one = [min(one)] * 2
+        height, width = (max(1, round(side / (factor * drawn))) for side, drawn in zip(size, one, strict=True))
         top, left = _draw_start(picture[0], height, rng), _draw_start(picture[1], width, rng)
         return left, top, left + width, top + height
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from pictures.images import resize_image
 from segment.formats.labelled_pictures import collate
 from segment.formats.mask_folder import MaskFolder
 from segment.transforms import ScaleCropFlip, resize_labels
@@ -33,7 +34,7 @@ def read_colours(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("relative_to", ["picture", "crop"])
+@pytest.mark.parametrize("relative_to", ["picture", "crop", "stretched"])
 @pytest.mark.parametrize("size", [(64, 64), (97, 45), (200, 300)])
 def test_labels_follow_their_pixels(seed: int, relative_to: str, size: tuple[int, int]) -> None:
     transform = ScaleCropFlip(scale=(0.4, 2.5), relative_to=relative_to, **PLAIN)
@@ -76,6 +77,14 @@ def test_relative_to_the_crop_the_whole_picture_is_drawn_as_large_as_fits() -> N
     _, labels = transform(*scene(96, 128), seed=1, size=(64, 64))
     inside = np.argwhere(labels != 255)
     assert tuple(inside.max(axis=0) + 1 - inside.min(axis=0)) == (48, 64)
+
+
+def test_stretched_the_whole_picture_covers_the_asked_size() -> None:
+    transform = ScaleCropFlip(scale=(1, 1), relative_to="stretched", flip_probability=0, **PLAIN)
+    source, source_labels = scene(96, 128)
+    image, labels = transform(source, source_labels, seed=1, size=(64, 96))
+    np.testing.assert_array_equal(image, resize_image(source, (64, 96)))
+    np.testing.assert_array_equal(labels, resize_labels(source_labels, (64, 96)))
 
 
 def test_a_flip_exchanges_left_and_right() -> None:
@@ -123,7 +132,7 @@ def test_the_source_is_not_written_to() -> None:
     [
         ({"scale": (2, 1)}, "scale is .* two rising numbers"),
         ({"scale": (0, 1)}, "scale is"),
-        ({"relative_to": "fit"}, "relative_to is 'fit'; expected 'picture' or 'crop'"),
+        ({"relative_to": "fit"}, "relative_to is 'fit'; expected 'picture', 'crop', 'stretched'"),
         ({"fill": (0, 0)}, "fill is"),
         ({"fill": (0, 0, 300)}, "fill is"),
         ({"flip_probability": 1.5}, "flip_probability is 1.5"),
