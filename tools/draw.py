@@ -3,6 +3,7 @@
 import colorsys
 import math
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -36,6 +37,7 @@ def style_for(height: int, width: int) -> Style:
     return Style(max(1, round(side / 320)), text_height, max(1, round(text_height / 10)))
 
 
+@cache
 def class_colour(label: int) -> Colour:
     """The RGB colour of a class: always the same for a label, and unlike that of the labels around it."""
     saturation, value = _SHADES[label // _CLASSES_PER_SHADE % len(_SHADES)]  # (saturation, value)
@@ -44,6 +46,7 @@ def class_colour(label: int) -> Colour:
     return red, green, blue
 
 
+@cache
 def contrasting(colour: Colour) -> Colour:
     """Black or white, whichever is the easier to read on `colour`, by the contrast ratio of WCAG 2."""
     linear = [(part / 255) ** 2.2 for part in colour]
@@ -52,13 +55,19 @@ def contrasting(colour: Colour) -> Colour:
 
 
 def draw_detections(image: np.ndarray, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
-    """A copy of `image` [H, W, 3] uint8 RGB with a box, the class name and the score of each detection on it.
+    """A copy of `image` [H, W, 3] uint8 RGB with a box, the class name and the score of each detection on it."""
+    canvas = np.ascontiguousarray(image).copy()
+    draw_detections_(canvas, detections, class_names)
+    return canvas
 
-    The boxes are in the pixels of `image`. All boxes are drawn before all labels, and the best last, so that what is
+
+def draw_detections_(canvas: np.ndarray, detections: Detections, class_names: Sequence[str]) -> None:
+    """Draws a box, the class name and the score of each detection into `canvas` [H, W, 3] uint8 RGB, in one piece.
+
+    The boxes are in the pixels of `canvas`. All boxes are drawn before all labels, and the best last, so that what is
     surest is covered by nothing. Where labels crowd, some hold the score alone: the colour still tells the class.
     """
-    canvas = np.ascontiguousarray(image).copy()
-    style = style_for(*image.shape[:2])
+    style = style_for(*canvas.shape[:2])
     rows = list(zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True))
     for box, _, label in reversed(rows):
         _draw_box(canvas, box, class_colour(label), style)
@@ -69,7 +78,6 @@ def draw_detections(image: np.ndarray, detections: Detections, class_names: Sequ
     for chosen in reversed(labels):
         left, _, _, bottom = chosen.place
         draw_text(canvas, chosen.text, (left, bottom), chosen.colour, chosen.style)
-    return canvas
 
 
 def draw_note(image: np.ndarray, text: str) -> np.ndarray:
@@ -164,6 +172,7 @@ def text_box_size(text: str, style: Style) -> tuple[int, int]:
     return width + 2 * padding, style.text_height + below + 2 * padding
 
 
+@lru_cache(maxsize=1024)  # names and scores come again and again, and OpenCV takes its time
 def _text_size(text: str, style: Style) -> tuple[int, int]:
     """(width, depth below the base line) in pixels."""
     (width, _), below = cv2.getTextSize(text, _FONT, _font_scale(style), style.text_width)
@@ -178,6 +187,7 @@ def _font_scale(style: Style) -> float:
     return style.text_height / _unit_height()
 
 
+@cache
 def _unit_height() -> int:
     """Pixels of a line of text above its base at scale 1; the face behind the name differs between OpenCV 4 and 5."""
     (_, height), _ = cv2.getTextSize("X", _FONT, 1.0, 1)

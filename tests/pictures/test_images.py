@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -209,6 +210,27 @@ def test_resize_averages_when_it_shrinks() -> None:
     assert (resize_image(stripes, (2, 2)) == 50).all()  # samples between the stripes would give 0
     assert resize_image(stripes, (12, 20)).shape == (12, 20, 3)
     assert resize_image(stripes, (8, 8)) is stripes
+
+
+@pytest.mark.parametrize("size", [(320, 320), (480, 480), (100, 90), (60, 640)])
+def test_a_quarter_or_less_has_no_more_noise_than_averages_have(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(64, 192, (720, 1280, 3), dtype=np.uint8)
+    exact = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_AREA)
+    resized = resize_image(noise, size)
+    assert resized.shape == (*size, 3)
+    assert abs(resized.mean() - noise.mean()) < 1  # each pass rounds
+    assert resized.std() < 1.25 * exact.std() < noise.std()
+    smooth = cv2.GaussianBlur(noise, (0, 0), 20)
+    assert abs(resize_image(smooth, size).astype(int) - cv2.resize(smooth, size[::-1])).max() <= 2
+
+
+def test_less_shrinking_is_the_exact_average_and_odd_sides_are_taken() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (99, 77, 3), dtype=np.uint8)
+    assert (resize_image(picture, (60, 50)) == cv2.resize(picture, (50, 60), interpolation=cv2.INTER_AREA)).all()
+    for size in ((1, 1), (49, 38), (3, 76)):
+        shrunk = resize_image(picture, size)
+        assert shrunk.shape == (*size, 3)
+        assert abs(shrunk.mean() - picture.mean()) < 10
 
 
 def test_cache_gives_back_what_was_put_and_nothing_else() -> None:
