@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from compress import binarize_, deploy_bits, holds_bits
 
 from . import named_nets
 from .base import Backbone
@@ -29,7 +31,8 @@ class Classifier(nn.Module):
 
     `forward` is the published net, on pictures that are normalised already. `losses` and `predict` take them as they
     are, RGB 0..255, and normalise as the backbone expects. name, options (what the backbone's builder was told),
-    class_names and input_size (height, width) go along in a weights file.
+    class_names and input_size (height, width) go along in a weights file, as does `binary`: {} for real layers, else
+    what `binarize_` was told.
     """
 
     mean: Tensor
@@ -50,6 +53,7 @@ class Classifier(nn.Module):
         self.head = backbone.classifier_head(num_classes)
         self.name, self.num_classes, self.input_size = name, num_classes, input_size
         self.options: dict[str, Any] = {}
+        self.binary: dict[str, Any] = {}
         self.class_names: tuple[str, ...] = tuple(f"class {index}" for index in range(num_classes))
         # Not in the state dict, whose names are those of the published net.
         self.register_buffer("mean", torch.empty(1, 3, 1, 1), persistent=False)
@@ -62,6 +66,13 @@ class Classifier(nn.Module):
         self.mean.copy_(torch.tensor(input_mean).view(1, 3, 1, 1))
         self.std.copy_(torch.tensor(input_std).view(1, 3, 1, 1))
 
+    def binarize_(
+        self, mode: str, skip: Sequence[str] = (), *, keep_ends: bool = True, scale_inputs: bool = False
+    ) -> None:
+        """As `compress.binarize_`, and a weights file will say so."""
+        binarize_(self, mode, skip, keep_ends=keep_ends, scale_inputs=scale_inputs)
+        self.binary = {"mode": mode, "skip": list(skip), "keep_ends": keep_ends, "scale_inputs": scale_inputs}
+
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W], normalised -> logits [N, num_classes]."""
         logits: Tensor = self.head(self.backbone(images)[-1])
@@ -73,14 +84,22 @@ class Classifier(nn.Module):
             raise ValueError(f"images have shape {list(images.shape)}; expected [N, 3, H, W], no side 0")
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
-    def losses(self, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> dict[str, Tensor]:
-        """images as in `normalize`, labels [N] int64 in 0..C-1 -> {"loss_class": cross-entropy, mean over the batch}.
+    def outputs(self, images: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 (other nets' outputs depend on the truth)
+        """What a loss needs: logits [N, num_classes]; images as in `normalize`."""
+        logits: Tensor = self(self.normalize(images))
+        return logits
+
+    def losses_from(self, outputs: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> dict[str, Tensor]:
+        """outputs: logits; labels [N] int64 in 0..C-1 -> {"loss_class": cross-entropy, mean over the batch}.
 
         label_smoothing: the part e of the truth that is spread over all classes, 1 - e + e / C for the right one
         (Szegedy et al., arXiv:1512.00567, section 7).
         """
-        logits = self(self.normalize(images))
-        return {"loss_class": F.cross_entropy(logits, labels, label_smoothing=label_smoothing)}
+        return {"loss_class": F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)}
+
+    def losses(self, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> dict[str, Tensor]:
+        """`losses_from(outputs(images, labels), labels)`."""
+        return self.losses_from(self.outputs(images, labels), labels, label_smoothing=label_smoothing)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
@@ -102,8 +121,9 @@ def create_classifier(
 
     num_classes: None means as many as the weights file says, or 1000. weights: a file of `save_classifier`, a published
     one, or "imagenet" as in `create_backbone`; backbone_weights: the same for the backbone alone, whatever the file's
-    classes are. Other keywords override the backbone's options. Raises ValueError for an unknown name or option and
-    for weights of another net or class count, OSError for a missing file.
+    classes are. Other keywords override the backbone's options. A file of binary layers gives a net of binary layers,
+    one of bits a net of bits. Raises ValueError for an unknown name or option and for weights of another net or class
+    count, OSError for a missing file.
     """
     builder = find_builder(BACKBONES, name)
     path = None if weights is None else find_weights(name, weights)
@@ -123,6 +143,8 @@ def create_classifier(
     classifier = Classifier(backbone, num_classes=num_classes, name=name, input_size=saved.input_size)
     classifier.options = options
     classifier.class_names = saved.class_names or classifier.class_names
+    if saved.binary:
+        classifier = _with_binary_layers(classifier, saved.binary, path)
     if path is not None:
         load_weights(classifier, path, name=name)
         normalisation = read_normalisation(read_metadata(path))
@@ -132,23 +154,46 @@ def create_classifier(
     return classifier
 
 
+def _with_binary_layers(classifier: Classifier, binary: dict[str, Any], path: Path | None) -> Classifier:
+    """The classifier made as the file's words say; ValueError where they make no sense."""
+    told = {key: value for key, value in binary.items() if key != "bits"}
+    try:
+        classifier.binarize_(**told)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: its metadata gives binary {binary!r}: {error}") from None
+    if not binary.get("bits"):
+        return classifier
+    used = deploy_bits(classifier)
+    assert isinstance(used, Classifier)
+    return used
+
+
 class SavedClassifier(NamedTuple):
-    """What a weights file says beside its tensors: class names (none in a published file), size, backbone's options."""
+    """What a weights file says beside its tensors: class names (none in a published file), size, backbone's options,
+    and what `binarize_` was told, with "bits" where the file holds them.
+    """
 
     class_names: tuple[str, ...]
     input_size: tuple[int, int]
     options: dict[str, Any]
+    binary: dict[str, Any] = {}  # noqa: RUF012 (nobody changes it)
 
 
 def read_saved(path: Path, name: str) -> SavedClassifier:
     """The words of a weights file for classifier `name`; ValueError where it is another's, or they make no sense."""
     words = named_nets.read_saved(BACKBONES, name, path)
-    size = read_metadata(path).get("input_size", "[224, 224]")
+    metadata = read_metadata(path)
+    size = metadata.get("input_size", "[224, 224]")
     try:
         height, width = json.loads(size)
-        return SavedClassifier(words.class_names, (int(height), int(width)), words.options)
+        input_size = (int(height), int(width))
     except (ValueError, TypeError):
         raise ValueError(f"{path}: its metadata gives input_size {size}; expected [height, width]") from None
+    try:
+        binary = dict(json.loads(metadata.get("binary", "{}")))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path}: its metadata gives binary {metadata['binary']}; expected an object") from None
+    return SavedClassifier(words.class_names, input_size, words.options, binary)
 
 
 def save_classifier(
@@ -170,4 +215,6 @@ def save_classifier(
         "input_size": json.dumps(classifier.input_size),
         **normalisation_words(classifier.backbone),
     }
+    if classifier.binary:
+        metadata["binary"] = json.dumps({**classifier.binary, "bits": holds_bits(classifier)})
     save_weights(classifier, path, metadata=metadata, half=half)

@@ -39,12 +39,13 @@ def checked_classes(num_classes: int, class_weights: Sequence[float] | None) -> 
 
 def resize(features: Tensor, size: Sequence[int]) -> Tensor:
     """[N, C, h, w] -> [N, C, *size], bilinear, corner pixels on corner pixels, as BiSeNet's author has it."""
-    return F.interpolate(features, size=(int(size[0]), int(size[1])), mode="bilinear", align_corners=True)
+    return F.interpolate(features, size=(size[0], size[1]), mode="bilinear", align_corners=True)
 
 
 def padded_size(size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) rounded up to what the nets work on."""
-    return -(-size[0] // PAD_TO) * PAD_TO, -(-size[1] // PAD_TO) * PAD_TO
+    # Not -(-side // PAD_TO): exported to ONNX, the division of a negative number rounds towards zero.
+    return (size[0] + PAD_TO - 1) // PAD_TO * PAD_TO, (size[1] + PAD_TO - 1) // PAD_TO * PAD_TO
 
 
 class Segmenter(TaskNet):
@@ -84,7 +85,7 @@ class Segmenter(TaskNet):
         normalized = self.normalize(images)
         height, width = padded_size((images.shape[-2], images.shape[-1]))
         below, right = height - images.shape[-2], width - images.shape[-1]
-        if below or right:
+        if below or right or isinstance(below, torch.SymInt) or isinstance(right, torch.SymInt):  # traced for any size
             normalized = F.pad(normalized, (0, right, 0, below), mode="replicate")
         details = [] if self.detail_path is None else [self.detail_path(normalized)]
         return [*details, *self.backbone(normalized)]

@@ -14,32 +14,39 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
-PACKAGES = ("backbones", "pictures", "detect", "segment", "tools")
+PACKAGES = ("compress", "backbones", "pictures", "detect", "segment", "joint", "tools")
 NAMES_FOR_ANYTHING = {"utils", "util", "misc", "common", "helpers", "helper"}
 
 # What each floor may import besides the standard library. A dotted name admits that module and what lies below it.
 _NETS = {"torch", "mmengine.registry", "backbones"}
-_FILES = {"pictures", "numpy", "cv2", "albumentations", "pycocotools", "PIL"}
+_COMPRESS = {"torch", "numpy", "compress"}
+_FILES = {"pictures", "numpy", "cv2", "albumentations", "msgspec", "pycocotools", "PIL"}
 _DETECT = _NETS | {"torchvision", "detect"}
 _SEGMENT = _NETS | {"torchvision", "segment"}
 FLOORS = {
-    "backbones": _NETS | {"safetensors"},
+    "compress": _COMPRESS,
+    "compress/xnor_kernel.py": _COMPRESS | {"numba"},
+    "compress/xnor_vectors.py": _COMPRESS | {"numba", "llvmlite"},
+    "backbones": _NETS | {"safetensors", "compress"},
     "pictures": _FILES | {"backbones"},
-    "detect": _DETECT,
+    "detect": _DETECT | {"compress"},
     "detect/formats": _DETECT | _FILES | {"yaml"},
     "detect/transforms.py": _DETECT | _FILES,
     "detect/metrics.py": _DETECT | _FILES,
     "detect/voc_metric.py": _DETECT | _FILES,
+    "detect/coco_figures.py": _DETECT | {"numpy"},
     "detect/result_rows.py": _DETECT | _FILES,
     "detect/predictor.py": _DETECT | _FILES,
     "detect/multi_pass.py": _DETECT | _FILES,
-    "segment": _SEGMENT,
+    "segment": _SEGMENT | {"compress"},
     "segment/formats": _SEGMENT | _FILES,
     "segment/transforms.py": _SEGMENT | _FILES,
     "segment/pasting.py": _SEGMENT | _FILES,
     "segment/metrics.py": _SEGMENT | _FILES,
     "segment/cityscapes_scores.py": _SEGMENT | _FILES,
     "segment/predictor.py": _SEGMENT | _FILES,
+    "joint": _NETS | {"detect", "segment", "joint"},
+    "joint/predictor.py": _NETS | {"detect", "segment", "joint"} | _FILES,
     "configs": set(),
 }
 # Above the floors stands `tools`. It is installed under another name, so its own modules must be imported relatively.
@@ -121,6 +128,8 @@ def test_nobody_imports_upward_or_sideways() -> None:
     ("path", "source", "refused"),
     [
         ("backbones/snet.py", "import torch\nfrom mmengine.registry import Registry\nfrom .base import Backbone", []),
+        ("compress/prune.py", "import numpy\nfrom torch import nn\nfrom .layers import layers_of", []),
+        ("compress/prune.py", "from backbones.weights import load_weights", ["backbones.weights.load_weights"]),
         ("backbones/snet.py", "from detect.boxes import iou", ["detect.boxes.iou"]),
         ("backbones/snet.py", "import torchvision", ["torchvision"]),
         ("backbones/registry.py", "from mmengine.runner import Runner", ["mmengine.runner.Runner"]),
@@ -136,6 +145,9 @@ def test_nobody_imports_upward_or_sideways() -> None:
         ("detect/transforms.py", "import albumentations\nimport tools.config", ["tools.config"]),
         ("detect/two_stage.py", "from segment.base import Segmenter", ["segment.base.Segmenter"]),
         ("detect/two_stage.py", "from swiftsight_tools import cli", ["swiftsight_tools.cli"]),
+        ("joint/joint_net.py", "import torch\nfrom detect import boxes\nfrom segment.base import Segmenter", []),
+        ("joint/joint_net.py", "import cv2\nfrom swiftsight_tools import demo", ["cv2", "swiftsight_tools.demo"]),
+        ("segment/base.py", "from joint import create_joint", ["joint.create_joint"]),
         ("configs/__init__.py", "import torch", ["torch"]),
         ("tools/train.py", "from .config import read_config\nimport cv2", []),
         ("tools/train.py", "from tools.config import read_config", ["tools.config.read_config"]),
@@ -147,7 +159,9 @@ def test_the_check_of_imports_finds_what_is_wrong(path: str, source: str, refuse
     assert [line.rpartition(" imports ")[2] for line in forbidden_imports(source, path)] == refused
 
 
-@pytest.mark.parametrize(("package", "own"), [("detect", "detect.two_stage"), ("segment", "segment.base")])
+@pytest.mark.parametrize(
+    ("package", "own"), [("detect", "detect.two_stage"), ("segment", "segment.base"), ("joint", "joint.joint_net")]
+)
 def test_importing_the_nets_does_not_import_what_only_files_need(package: str, own: str) -> None:
     heavy = ["cv2", "albumentations", "pycocotools", "mmengine.runner", "matplotlib"]
     late = [f"{package}.{name}" for name in ("formats", "transforms", "metrics", "predictor")]
@@ -204,7 +218,12 @@ def test_every_imported_package_is_a_requirement_and_the_other_way_round() -> No
     if any(_lies_below(found.module, "torch.utils.tensorboard") for found in imports):
         imported.add("tensorboard")  # torch reaches for it, but does not bring it
     ours = {*PACKAGES, "swiftsight_configs", *sys.stdlib_module_names}
-    distributions = {"cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow"}
+    distributions = {
+        "cv2": "opencv-python",
+        "yaml": "pyyaml",
+        "PIL": "pillow",
+        "llvmlite": "numba",
+    }  # numba brings llvmlite
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared, fast = (
         {re.split(r"[<>=]", requirement)[0] for requirement in requirements}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .engine_words import add_engine_arguments, is_exported
 from .errors import UsageError
 from .part_times import DETECTOR_STAGES, SEGMENTER_STAGES, Stages, TimedNet, repeated, time_stages
 from .table import format_table
@@ -40,7 +41,9 @@ class Report:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL and how to measure it."""
-    parser.add_argument("model", metavar="MODEL", help="a detector, segmenter or backbone (see swiftsight list)")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a detector, segmenter or backbone (see swiftsight list), or an exported file"
+    )
     parser.add_argument("--weights", metavar="W", help="a weights file, or the name of shipped ones (random weights)")
     parser.add_argument(
         "--set", metavar="OPTION=VALUE", action="append", default=[], help="one option of the net, as in thin_stride=16"
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar=("H", "W"), nargs=2, type=int, help="input size (what the net is meant for)")
     parser.add_argument("--batch", metavar="N", type=int, default=1, help="pictures at a time (1)")
     parser.add_argument("--repeat", metavar="N", type=int, default=30, help="measurements (30)")
-    parser.add_argument("--threads", metavar="N", type=int, help="threads of the processor (torch's choice)")
+    add_engine_arguments(parser)
     parser.add_argument("--picture", metavar="FILE", type=Path, help="what to look at (the sample picture, or noise)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers here as well")
 
@@ -83,6 +86,10 @@ def measure(args: argparse.Namespace) -> Report:
     from detect.registry import DETECTORS
     from segment.registry import SEGMENTERS
 
+    if is_exported(args.model) or args.engine not in (None, "torch"):
+        from .engine_times import measure_in_engine  # here: what exports takes time to load
+
+        return measure_in_engine(args)
     if args.model in detect.list_detectors():
         builder = find_builder(DETECTORS, args.model)
         return _measure_net(args, builder, detect.create_detector, detect.Predictor, DETECTOR_STAGES)
@@ -106,7 +113,7 @@ def _measure_net(
     from backbones.cost import measure_cost_by_part
     from pictures.images import resize_image
 
-    options = _options(args, builder)
+    options = options_of(args, builder)
     net = create(args.model, weights=args.weights, **options)
     size = tuple(args.size) if args.size else net.input_size
     timed = TimedNet(net, stages)
@@ -115,7 +122,7 @@ def _measure_net(
     picture, seen = choose_picture(args.picture)
     if stages is SEGMENTER_STAGES:  # it answers for every pixel of a picture, and keeps its shape
         picture = resize_image(picture, size)
-    setting = {**_setting(args, size, options), "picture": seen}
+    setting = {**setting_of(args, size, options), "picture": seen}
     return Report(setting, costs, time_stages(predictor, timed, picture, args.batch, args.repeat))
 
 
@@ -129,7 +136,7 @@ def _measure_backbone(args: argparse.Namespace) -> Report:
 
     if args.picture:
         raise UsageError("--picture: a backbone takes the same time whatever it sees; leave it out")
-    options = _options(args, find_builder(BACKBONES, args.model))
+    options = options_of(args, find_builder(BACKBONES, args.model))
     backbone = create_backbone(args.model, weights=args.weights, **options)
     size = tuple(args.size) if args.size else _BACKBONE_SIZE
     net = fused_copy(backbone).to(memory_format=torch.channels_last)
@@ -137,10 +144,10 @@ def _measure_backbone(args: argparse.Namespace) -> Report:
     with torch.inference_mode():
         seconds = repeated(lambda: _timed(lambda: net(images)), args.repeat)
     times = {"total": [1000 * value for value in seconds]}
-    return Report(_setting(args, size, options), {"total": measure_cost(backbone, size)}, times)
+    return Report(setting_of(args, size, options), {"total": measure_cost(backbone, size)}, times)
 
 
-def _options(args: argparse.Namespace, builder: Callable[..., Any]) -> dict[str, Any]:
+def options_of(args: argparse.Namespace, builder: Callable[..., Any]) -> dict[str, Any]:
     """What --set says, for the builder of the net. ValueError for what it does not take."""
     from .config import assign
     from .schema import arguments
@@ -174,7 +181,8 @@ def choose_picture(path: Path | None) -> tuple[np.ndarray, str]:
     return read_image(sample), sample.name
 
 
-def _setting(args: argparse.Namespace, size: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
+def setting_of(args: argparse.Namespace, size: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
+    """How it is measured, for the report."""
     import torch
 
     return {
@@ -236,7 +244,8 @@ def format_report(report: Report) -> str:
     options = "".join(f", {name} {value}" for name, value in setting.get("options", {}).items())
     net = f"{setting['model']}{options}, weights: {setting['weights']}"
     what = f"{net}, {height} x {width}, batch {setting['batch']}{looking_at}"
-    where = f"{setting['processor']}, threads: {setting['threads']}, torch {setting['torch']}"
+    engine = setting.get("engine", f"torch {setting['torch']}")
+    where = f"{setting['processor']}, threads: {setting['threads']}, {engine}"
     table = format_table(["part", "parameters", "multiply-adds", "ms", "10 %", "90 %"], rows)
     speed = f"{frames_per_second(report):.1f} frames per second (medians of {setting['repeat']} repetitions)"
     return f"{what}\n{where}\n\n{table}\n\n{speed}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from .distill_config import ClassifierDistillConfig
 from .schema import Limits
 from .training_config import Balance, Size, TrainingConfig
 
@@ -26,16 +27,29 @@ class FoldersConfig:
     class_balance: Balance | None = None
 
 
+@dataclass(frozen=True)
+class BinarizeConfig:
+    """Binary weights ("bwn"), or binary weights and inputs ("xnor"): the arguments of `compress.binarize_`."""
+
+    mode: Literal["bwn", "xnor"]
+    skip: tuple[str, ...] = ()
+    keep_ends: bool = True
+    scale_inputs: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassificationConfig(TrainingConfig):
     """label_smoothing: the part of the truth that is spread over all classes; augmentation: arguments of
-    `CropAugmentation`; eval_crop: side of the middle that is scored, of the shorter side of the picture.
+    `CropAugmentation`; eval_crop: side of the middle that is scored, of the shorter side of the picture;
+    distill: a teacher, if there is one; binarize: make the layers binary, behind the weights that the net starts from.
     """
 
     nets: ClassVar[str] = "backbones"
 
     task: Literal["classify"]
     data: FoldersConfig
+    distill: ClassifierDistillConfig | None = None
+    binarize: BinarizeConfig | None = None
     label_smoothing: Annotated[float, Limits(least=0, most=0.9)] = 0.0
     augmentation: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[Size, ...] = ((224, 224),)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones import Classifier, create_classifier, save_classifier
 from backbones.registry import BACKBONES, find_builder
@@ -18,6 +19,7 @@ from .classification_config import ClassificationConfig
 from .crops import CropAugmentation, MiddleCrop
 from .sampler import Request
 from .schema import arguments, convert, section
+from .teaching import teach_classifier
 
 
 class ClassificationTask:
@@ -42,12 +44,13 @@ class ClassificationTask:
         """See `class_folders.collate`."""
         return collate(batch)
 
-    def create_net(self) -> Classifier:
-        """The config's backbone under its published head for these classes."""
+    def create_net(self) -> nn.Module:
+        """The config's backbone under its published head for these classes; under its teacher, if it has one."""
         with section("model"):
             net = create_net(self.config, len(self.class_names))
         net.class_names, net.input_size = self.class_names, self.config.eval_size
-        return net
+        with section("distill"):
+            return teach_classifier(net, self.config.distill)
 
     def predict(self, net: Any, images: Tensor, truth: Any) -> Sequence[Any]:  # noqa: ARG002
         """What the net's own `predict` gives."""
@@ -82,7 +85,15 @@ def create_net(config: ClassificationConfig, num_classes: int | None, weights: P
         for key in ("weights", "backbone_weights")
     }
     checked = arguments(find_builder(BACKBONES, name), options, "model")
-    return create_classifier(name, num_classes=num_classes, **({"weights": weights} if weights else start), **checked)
+    sources = {"weights": weights} if weights else start
+    net = create_classifier(name, num_classes=num_classes, **sources, **checked)
+    wanted = {**dataclasses.asdict(config.binarize), "skip": list(config.binarize.skip)} if config.binarize else {}
+    if wanted and not net.binary and not weights:
+        net.binarize_(**wanted)
+    if wanted != net.binary:
+        held = f"binarize {net.binary}" if net.binary else "real layers"
+        raise ValueError(f"{weights or start['weights']} is of {held}; the config says binarize: {wanted or 'nothing'}")
+    return net
 
 
 class ClassificationMetric(BaseMetric):

@@ -41,7 +41,17 @@ VERBS = {
         "find objects, or label pixels, in a picture, a folder, a video or a camera",
         "swiftsight demo --source sample --output demo_output",
     ),
+    "export": Verb(
+        "export",
+        "write a net as one file for onnxruntime or OpenVINO, once it is found to answer as torch does",
+        "swiftsight export thundernet_shufflenet_v2_x0_5 --weights person --format onnx --output person.onnx",
+    ),
     "bench": Verb("benchmark", "measure what a net costs, part by part", "swiftsight bench thundernet_snet49"),
+    "squeeze": Verb(
+        "squeeze",
+        "make a net's weights file several times smaller",
+        "swiftsight squeeze thundernet_shufflenet_v2_x0_5 --weights person --output person.packed",
+    ),
     "weights": Verb(
         "weights_verb",
         "show which ImageNet weights are published for our backbones, or fetch some into the cache",

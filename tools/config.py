@@ -20,6 +20,7 @@ from backbones.registry import nearest
 from .classification_config import ClassificationConfig
 from .detection_config import DetectionConfig
 from .errors import UsageError
+from .joint_config import JointConfig
 from .schema import FileText, build
 from .segmentation_config import SegmentationConfig
 from .training_config import TrainingConfig
@@ -28,6 +29,7 @@ CONFIGS: dict[str, type[TrainingConfig]] = {
     "detect": DetectionConfig,
     "classify": ClassificationConfig,
     "segment": SegmentationConfig,
+    "joint": JointConfig,
 }
 DEFAULT_TASK = "detect"
 

@@ -14,15 +14,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-import detect
-import segment
-from detect import create_detector
-from segment import create_segmenter, list_segmenters
-
-from .annotate import Annotator
-from .cutout import parse_background
+from .annotate import Annotator, workers_for
 from .destinations import (
     PICTURE_SUFFIXES,
     SourceKind,
@@ -34,26 +27,19 @@ from .destinations import (
     result_folder,
     source_kind,
 )
-from .detection_view import DetectionView
-from .device import add_device_argument, choose_device
+from .device import add_device_argument
+from .engine_words import add_engine_arguments
 from .errors import UsageError
 from .frame_log import FrameLog
-from .model_choice import choose_weights
-from .multi_pass import (
-    MULTI_PASS_OPTIONS,
-    add_multi_pass_arguments,
-    check_multi_pass_words,
-    several_passes,
-    wants_several_passes,
-)
+from .model_views import create_view
+from .multi_pass import add_multi_pass_arguments
 from .progress import show_progress
 from .samples import CLIP, PICTURE, find_sample
-from .segmentation_view import SegmentationView
 from .table import format_table
 from .termination import termination_as_interrupt
 from .video import BrokenOffError, frames, without_password
 from .video_sink import CODECS, VideoSink
-from .views import View, count
+from .views import count
 from .window import Window, why_no_window
 
 INTERRUPTED = 130
@@ -63,7 +49,7 @@ _RECORDING_RATE = 30.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[MODEL] [--weights W] --source S [--output PATH] [--json FILE] and the settings of finding and showing."""
     add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", help="a detector or segmenter (default: the shipped person detector)")
+    add("model", nargs="?", metavar="MODEL", help="a net, or an exported file (default: the shipped person detector)")
     add("--weights", metavar="W", help="a weights file, or the data set's name of shipped weights, such as person")
     add(
         "--source",
@@ -89,16 +75,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = "a window (default: for a camera, where one can open); q or Escape closes it"
     add("--show", action=argparse.BooleanOptionalAction, help=show)
     add_device_argument(parser)
+    add_engine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 done, 1 something could not be read, 130 interrupted."""
     kind = source_kind(args.source)
-    view = _create_view(args)
+    if args.threads is not None and args.threads < 1:
+        raise UsageError(f"--threads {args.threads}: expected at least 1")
+    moving = kind in (SourceKind.VIDEO, SourceKind.SAMPLE)
+    view = create_view(args, max(1, workers_for(is_live=not moving, threads=args.threads)))
     if args.labels is not None:
         make_label_folder(args.labels, args.output, args.source, kind)
     with FrameLog(args.json) if args.json else nullcontext() as log, termination_as_interrupt():
-        annotator = Annotator(view, log=log)
+        annotator = Annotator(view, log=log, threads=args.threads)
         annotator.start_over()
         return _DEMOS[kind](annotator, args)
 
@@ -222,33 +212,6 @@ def _say_cut_off(reason: str) -> None:
     print(f"{after_progress}{reason}; what came before is kept", file=sys.stderr)
 
 
-def _create_view(args: argparse.Namespace) -> View[Any]:
-    """The net that is meant, ready to look. UsageError for an option that is for the other kind of net."""
-    check_multi_pass_words(args)
-    several = wants_several_passes(args)
-    background = None if args.background is None else parse_background(args.background)
-    device = choose_device(args.device)
-    name, weights = choose_weights(args.model, args.weights)
-    if name not in list_segmenters():
-        _refuse(args, ("background", "labels"), f"is for nets that label pixels; {name} finds boxes")
-        detector = create_detector(name, weights=weights).to(device)
-        score = 0.5 if args.score is None else args.score
-        finder = detect.Predictor(detector, size=args.size, score_threshold=score)
-        return DetectionView(several_passes(finder, args) if several else finder, classes=args.classes)
-    _refuse(args, ("score", *MULTI_PASS_OPTIONS), f"is for detectors; {name} gives every pixel a class")
-    if background is not None:
-        _refuse(args, ("classes",), "says what to colour; with --background nothing is coloured")
-    segmenter = create_segmenter(name, weights=weights).to(device)
-    predictor = segment.Predictor(segmenter, size=args.size, keep_scores=background is not None)
-    return SegmentationView(predictor, classes=args.classes, background=background, label_folder=args.labels)
-
-
-def _refuse(args: argparse.Namespace, options: tuple[str, ...], why: str) -> None:
-    for option in options:
-        if getattr(args, option) is not None:
-            raise UsageError(f"--{option} {why}")
-
-
 def _open_window(args: argparse.Namespace) -> Window | None:
     """A window if one is wanted and can open; else a word about why not."""
     wanted = args.show if args.show is not None else source_kind(args.source) is SourceKind.LIVE
@@ -263,7 +226,7 @@ def _print_tally(annotator: Annotator, noun: str) -> None:
     if tally.frames and not tally.amounts:
         print(f"nothing was found in {tally.frames} {noun}")
     for name, amount in sorted(tally.amounts.items(), key=lambda item: -item[1]):
-        much = annotator.view.describe_amount(amount, tally.frames)
+        much = annotator.view.describe_amount(name, amount, tally.frames)
         print(f"{name}: found in {tally.frames_with[name]} of {tally.frames} {noun}, {much}")
 
 
@@ -272,8 +235,10 @@ def _print_speed(annotator: Annotator) -> None:
     if not frames_seen:
         return
     print(format_table(("stage", "ms (median)"), [(stage, f"{value:.1f}") for stage, value in medians.items()]))
-    net = sum(medians[stage] for stage in ("prepare", "net", "finish"))
-    whole = frames_seen / annotator.clock.elapsed()
+    at_once, whole = annotator.frames_at_once, frames_seen / annotator.clock.elapsed()
+    if at_once > 1:
+        print(f"{at_once} frames at a time, their stages overlapping; each stage's time is its own")
+    net = sum(medians[stage] for stage in ("prepare", "net", "finish")) / at_once
     print(f"{1000 / net:.1f} frames per second for prepare + net + finish, {whole:.1f} with everything")
 
 

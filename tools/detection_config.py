@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from .distill_config import DetectorDistillConfig
 from .schema import ChosenBy
 from .training_config import Balance, Size, TrainingConfig
 
@@ -96,13 +97,14 @@ class YoloData(BoxesData):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfig(TrainingConfig):
-    """augmentation: arguments of `SSDAugmentation`."""
+    """augmentation: arguments of `SSDAugmentation`; distill: a teacher, if there is one."""
 
     nets: ClassVar[str] = "detectors"
     side_step: ClassVar[int] = 16
 
     task: Literal["detect"] = "detect"
     data: Annotated[CocoData | VocData | YoloData, ChosenBy("layout", default="coco")]
+    distill: DetectorDistillConfig | None = None
     augmentation: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[Size, ...] = ((320, 320),)
     eval_size: Size = (320, 320)

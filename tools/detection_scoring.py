@@ -25,6 +25,10 @@ from detect.voc_metric import VOC_RULES, VocScores, evaluate_voc
 from .assembly import validation_loader
 from .detection_config import BoxesPart, DetectionConfig
 from .detection_task import open_data
+from .engine_words import is_exported, runs_elsewhere
+from .engines import AUTO
+from .exported import ExportedDetector, ExportedNet
+from .exported_words import DETECTION
 from .loader_errors import unwrap_worker_error
 from .multi_pass import passes_in_words, several_passes, wants_several_passes
 from .progress import show_progress
@@ -67,6 +71,8 @@ def score_file(predictions: Path, annotations: Path, plots: Path | None, rule: s
 
 def score_net(config: DetectionConfig, part: BoxesPart, device: torch.device, args: argparse.Namespace) -> str:
     """The figures of `args.weights` on a part of the config's data, in words; writes --output and --plots."""
+    if runs_elsewhere(args):
+        return _score_in_engine(config, part, args)
     size = tuple(args.size) if args.size else config.eval_size
     data, net = open_data_and_net(config, args.weights, part, size)
     settings: dict[str, Any] = {
@@ -83,11 +89,49 @@ def score_net(config: DetectionConfig, part: BoxesPart, device: torch.device, ar
     else:
         loader = validation_loader(data, config.eval_batch_size, config.workers, collate=collate)
         results = list(find_objects(net, loader, data, settings))
+    return _scored(results, data, net.name, f"{size[0]} x {size[1]}{passes_in_words(args)}", args)
+
+
+def _score_in_engine(config: DetectionConfig, part: BoxesPart, args: argparse.Namespace) -> str:
+    """The same for an exported file, or for the net converted into another engine; suppression happens in the file."""
+    threshold = 0.05 if args.score_threshold is None else args.score_threshold
+    limits = {"score_threshold": threshold, "max_detections": args.max_detections}
+    if is_exported(args.weights):
+        net = ExportedNet(Path(args.weights), engine=args.engine or AUTO, threads=args.threads)
+        if net.words.task == DETECTION and net.name != config.model["name"]:
+            raise ValueError(f"{args.weights} is an exported {net.name}; the config's net is {config.model['name']}")
+        detector = ExportedDetector(net, size=args.size, **limits)
+        with section("data"):
+            data = open_data(config.data, part, config.data.class_names or detector.class_names, Resize(detector.size))
+        _check_classes(args.weights, detector.class_names, data.class_names)
+    else:
+        from .conversion import in_engine  # here: what exports takes time to load
+
+        size = tuple(args.size) if args.size else config.eval_size
+        data, plain = open_data_and_net(config, args.weights, part, size)
+        found = in_engine(plain, args.engine, size=size, batch=config.eval_batch_size, threads=args.threads)
+        if found is None:  # torch is the quickest
+            return score_net(config, part, torch.device("cpu"), argparse.Namespace(**{**vars(args), "engine": None}))
+        net, detector = found, ExportedDetector(found, **limits)
+    words = net.words
+    if words.resize_inside:
+        data.transform = None  # pictures as they are on disk
+    loader = validation_loader(
+        data, 1 if words.resize_inside else words.batch or config.eval_batch_size, config.workers, collate=collate
+    )
+    results = list(find_objects(detector, loader, data, {}))
+    how = f"{detector.size[0]} x {detector.size[1]}, {words.precision} in {net.engine.name}, hard suppression"
+    return _scored(results, data, net.name, how, args)
+
+
+def _scored(
+    results: Sequence[Mapping[str, Any]], data: BoxedPictures, name: str, how: str, args: argparse.Namespace
+) -> str:
+    """The figures of what was found, in words; writes --output and --plots."""
     if args.output:
         write_atomically(args.output, json.dumps(_named(results, data)).encode())
     scores = _evaluate(results, data.ground_truth(), args.rule or "coco", data.image_ids, data.category_ids)
-    part_name = f"the part {args.split or 'val'}, {data.annotations.name}"
-    title = f"{net.name} {args.weights} on {part_name}, {size[0]} x {size[1]}{passes_in_words(args)}"
+    title = f"{name} {args.weights} on the part {args.split or 'val'}, {data.annotations.name}, {how}"
     text = _shown_scores(scores, title, args.plots, data.report)
     return f"{text}\ndetections: {args.output}" if args.output else text
 
@@ -143,15 +187,22 @@ def open_data_and_net(
     with section("model"):
         checked = arguments(builder, options, "model")
     net = create_detector(name, num_classes=len(data.class_names), weights=file, **checked)
-    if saved_names and saved_names != data.class_names:
-        raise ValueError(
-            f"{file} knows the classes {', '.join(saved_names)}; the data has {', '.join(data.class_names)}"
-        )
+    if saved_names:
+        _check_classes(file, saved_names, data.class_names)
     return data, net
 
 
+def _check_classes(file: str | Path, known: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    """ValueError where the weights know other classes than the data has."""
+    if known != wanted:
+        raise ValueError(f"{file} knows the classes {', '.join(known)}; the data has {', '.join(wanted)}")
+
+
 def find_objects(
-    net: TwoStageDetector | MultiPassPredictor, loader: Any, data: BoxedPictures, settings: dict[str, Any]
+    net: TwoStageDetector | MultiPassPredictor | ExportedDetector,
+    loader: Any,
+    data: BoxedPictures,
+    settings: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """The net's detections in all pictures as COCO results, with progress on the screen.
 
@@ -160,7 +211,8 @@ def find_objects(
     if isinstance(net, MultiPassPredictor):
         answers = _whole_pictures(net, loader)
     else:
-        answers = _one_by_one(net, loader, next(net.parameters()).device, settings)
+        device = net.device if isinstance(net, ExportedDetector) else next(net.parameters()).device
+        answers = _one_by_one(net, loader, device, settings)
     try:
         for detections, target in show_progress(answers, len(data), "pictures"):
             yield from coco_results(detections, target.image_id, data.category_ids)
@@ -171,7 +223,7 @@ def find_objects(
 
 
 def _one_by_one(
-    net: TwoStageDetector, loader: Any, device: torch.device, settings: dict[str, Any]
+    net: TwoStageDetector | ExportedDetector, loader: Any, device: torch.device, settings: dict[str, Any]
 ) -> Iterator[tuple[Detections, Any]]:
     """(detections in the pixels of the picture on disk, its target), picture by picture."""
     for images, targets in loader:

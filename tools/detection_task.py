@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import detect
 from backbones.registry import find_builder
+from detect import TwoStageDetector
+from detect.distill import Taught
 from detect.formats.boxed_pictures import BoxedPictures, collate
 from detect.formats.coco import CocoDetection
 from detect.formats.voc import VocDetection
@@ -35,6 +37,8 @@ from .detection_config import (
 )
 from .sampler import Request
 from .schema import arguments, convert, section
+from .teaching import open_peer, taught_pictures, teach_detector
+from .training_task import PictureSet
 
 
 class DetectionTask:
@@ -51,8 +55,13 @@ class DetectionTask:
             augmentation = SSDAugmentation(**arguments(SSDAugmentation, config.augmentation, "augmentation"))
         data = config.data
         with section("data.train"):
-            self.train_data = open_data(data, data.train, data.class_names, augmentation)
-        self.class_names = self.train_data.class_names
+            boxed = open_data(data, data.train, data.class_names, augmentation)
+        self.class_names = boxed.class_names
+        with section("distill"):
+            self._peer = open_peer(config.distill, self.class_names)
+            self.train_data: PictureSet = taught_pictures(
+                boxed, config.distill, self._peer, augmentation, cache=data.cache
+            )
         with section("data.val"):
             self.val_data = open_data(data, data.val, self.class_names, Resize(config.eval_size))
 
@@ -61,9 +70,11 @@ class DetectionTask:
         return collate(batch)
 
     def create_net(self) -> nn.Module:
-        """The config's detector for these classes."""
+        """The config's detector for these classes; under its teacher, if it has one."""
         with section("model"):
-            return create_net(self.config, self.class_names)
+            net = create_net(self.config, self.class_names)
+        with section("distill"):
+            return teach_detector(net, self.config.distill, self._peer)
 
     def predict(self, net: Any, images: Tensor, truth: Any) -> Sequence[Any]:  # noqa: ARG002
         """What the net's own `predict` gives."""
@@ -78,13 +89,14 @@ class DetectionTask:
         """A file of `save_detector`."""
         detect.save_detector(net, path)
 
-    def describe(self, requests: Sequence[Request], truth: list[Target]) -> dict[str, Any]:  # noqa: ARG002
-        """Boxes and labels, picture by picture."""
+    def describe(self, requests: Sequence[Request], truth: Sequence[Target | Taught]) -> dict[str, Any]:  # noqa: ARG002
+        """Boxes and labels of the truth, picture by picture."""
+        targets = [known.target if isinstance(known, Taught) else known for known in truth]
         return {
-            "boxes": [target.boxes for target in truth],
-            "labels": [target.labels for target in truth],
-            "is_crowd": [target.is_crowd for target in truth],
-            "image_ids": [int(target.image_id) for target in truth],
+            "boxes": [target.boxes for target in targets],
+            "labels": [target.labels for target in targets],
+            "is_crowd": [target.is_crowd for target in targets],
+            "image_ids": [int(target.image_id) for target in targets],
         }
 
 
@@ -109,7 +121,7 @@ def open_data(
     raise TypeError(f"no reader is known for {type(data).__name__} with {type(part).__name__}")
 
 
-def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> nn.Module:
+def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> TwoStageDetector:
     """The config's detector for these classes. ValueError for an option that its builder does not have."""
     options: dict[str, Any] = dict(config.model)
     name = str(options.pop("name"))

@@ -9,7 +9,7 @@ import torch
 
 from detect.results import Detections
 
-from .draw import draw_detections
+from .draw import draw_detections_
 from .frame_log import FrameLog
 from .table import format_table
 from .views import FramePredictor, View, class_numbers, count
@@ -44,7 +44,8 @@ class DetectionView(View[Detections]):
 
     def draw(self, picture: np.ndarray, answer: Detections) -> np.ndarray:
         """See `View`."""
-        return draw_detections(picture, answer, self.predictor.class_names)
+        draw_detections_(picture, answer, self.predictor.class_names)
+        return picture
 
     def note(self, log: FrameLog | None, source: str, size: tuple[int, ...], answer: Detections, **when: float) -> None:
         """See `View`."""
@@ -67,6 +68,6 @@ class DetectionView(View[Detections]):
         ]
         return f"{told}\n{format_table(('class', 'score', 'x1', 'y1', 'x2', 'y2'), rows)}"
 
-    def describe_amount(self, total: float, _frames: int, /) -> str:
+    def describe_amount(self, _name: str, total: float, _frames: int, /) -> str:
         """See `View`."""
         return count(total, "box", "boxes")

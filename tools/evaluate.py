@@ -10,7 +10,9 @@ from .classification_config import ClassificationConfig
 from .config import find_config, load_config
 from .detection_config import DetectionConfig
 from .device import add_device_argument, choose_device
+from .engine_words import add_engine_arguments, check_engine_words, runs_elsewhere
 from .errors import UsageError
+from .joint_config import JointConfig
 from .multi_pass import MULTI_PASS_OPTIONS, add_multi_pass_arguments, check_multi_pass_words
 from .schema import SectionError
 from .segmentation_config import SegmentationConfig
@@ -19,6 +21,7 @@ from .training_config import TrainingConfig
 RULES = ("coco", "voc2007", "voc2012")  # the first is what counts where none is named
 _LEAST_SIDE = 16
 _FOR_SEGMENTERS = ("matrix", "colours", "label_ids")
+_IN_ENGINES = ("detect", "segment")
 _FOR_SOME_TASKS = {
     ("detect",): ("rule", "strict", "plots", "max_detections", "score_threshold", "hard_nms"),
     ("segment",): _FOR_SEGMENTERS,
@@ -29,7 +32,9 @@ _FOR_SOME_TASKS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """CONFIG WEIGHTS and their options, or --predictions with --annotations."""
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file, or a shipped one: detect/NAME.yaml")
-    parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help="a weights file, or the name of shipped ones")
+    parser.add_argument(
+        "weights", metavar="WEIGHTS", nargs="?", help="weights, the name of shipped ones, or an exported file"
+    )
     parser.add_argument("--predictions", metavar="FILE", type=Path, help="score this COCO results file instead")
     parser.add_argument(
         "--annotations", metavar="FILE", type=Path, help="the COCO annotations that it is scored against"
@@ -55,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_segmenter_arguments(parser.add_argument_group("with a segmenter"))
     add_multi_pass_arguments(parser.add_argument_group("with a detector or a segmenter"))
     add_device_argument(parser)
+    add_engine_arguments(parser)
 
 
 def _add_segmenter_arguments(group: argparse._ArgumentGroup) -> None:
@@ -94,8 +100,9 @@ def score_net(config: TrainingConfig, args: argparse.Namespace) -> str:
     import torch
 
     device = choose_device(args.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    threads = args.threads or config.threads
+    if threads:
+        torch.set_num_threads(threads)
     part = choose_part(config, args.split or "val")
     if isinstance(config, DetectionConfig):
         from . import detection_scoring
@@ -109,6 +116,10 @@ def score_net(config: TrainingConfig, args: argparse.Namespace) -> str:
         from . import segmentation_scoring
 
         return segmentation_scoring.score_net(config, part, device, args)
+    if isinstance(config, JointConfig):
+        from . import joint_scoring
+
+        return joint_scoring.score_net(config, part, device, args)
     raise TypeError(f"no scoring is known for a {type(config).__name__}")
 
 
@@ -119,7 +130,8 @@ def check_words(args: argparse.Namespace) -> None:
             raise UsageError("expected CONFIG and WEIGHTS, or --predictions and --annotations")
     else:
         only_with_net = ("config", "weights", "output", "split", "set", "size", "strict", "max_detections",
-                         "score_threshold", "hard_nms", *_FOR_SEGMENTERS, *MULTI_PASS_OPTIONS, "device")  # fmt: skip
+                         "score_threshold", "hard_nms", *_FOR_SEGMENTERS, *MULTI_PASS_OPTIONS, "device",
+                         "engine", "threads")  # fmt: skip
         mixed = [name for name in only_with_net if getattr(args, name) is not None]
         if mixed:
             raise UsageError(f"--predictions scores a file, no net: {mixed[0].replace('_', '-')} does not go with it")
@@ -134,10 +146,15 @@ def check_words(args: argparse.Namespace) -> None:
     if args.matrix and args.matrix.suffix.lower() != ".png":
         raise UsageError(f"--matrix {args.matrix}: expected a file that ends in .png")
     check_multi_pass_words(args)
+    check_engine_words(args)
 
 
 def check_words_for(config: TrainingConfig, args: argparse.Namespace) -> None:
     """UsageError for an option that does not go with the config's task, or a size that its nets do not take."""
+    if runs_elsewhere(args) and config.task not in _IN_ENGINES:
+        raise UsageError(
+            f"exported files and --engine go with {' and '.join(_IN_ENGINES)}; this config's is {config.task}"
+        )
     for tasks, names in _FOR_SOME_TASKS.items():
         odd = [name for name in names if config.task not in tasks and getattr(args, name) is not None]
         if odd:

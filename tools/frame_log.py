@@ -17,9 +17,9 @@ class FrameLog:
 
     A record has "source" (the file or camera), "width" and "height" in pixels, and for video "frame" (from 0) and
     "time" (seconds). A detector's has "detections", each with "label", "score" and "box" (x1, y1, x2, y2 in pixels of
-    the picture); a segmenter's has "shares", the part of the pixels that each class covers. A file that could not be
-    read has "source" and "error". An older file is replaced by the first record, not before. Raises ValueError for
-    another suffix, OSError where writing fails.
+    the picture); a segmenter's has "shares", the part of the pixels that each class covers; a joint net's has both. A
+    file that could not be read has "source" and "error". An older file is replaced by the first record, not before.
+    Raises ValueError for another suffix, OSError where writing fails.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -51,18 +51,29 @@ class FrameLog:
         **when: float,
     ) -> None:
         """Adds a picture of size (height, width); `when` gives "frame" and "time" of a video's frame."""
-        found = [
-            {"label": class_names[label], "score": round(score, 4), "box": [round(value, 2) for value in box]}
-            for box, score, label in zip(
-                detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-            )
-        ]
-        self._add({"source": source, **when, "width": size[1], "height": size[0], "detections": found})
+        self._add_found(source, size, {"detections": _described(detections, class_names)}, when)
 
     def write_shares(self, source: str, size: tuple[int, ...], shares: Mapping[str, float], **when: float) -> None:
         """Adds a picture whose pixels are labelled: class -> its part of them; the rest as in `write`."""
-        rounded = {name: round(share, 6) for name, share in shares.items()}
-        self._add({"source": source, **when, "width": size[1], "height": size[0], "shares": rounded})
+        self._add_found(source, size, {"shares": _rounded(shares)}, when)
+
+    def write_both(
+        self,
+        source: str,
+        size: tuple[int, ...],
+        detections: Detections,
+        class_names: Sequence[str],
+        shares: Mapping[str, float],
+        **when: float,
+    ) -> None:
+        """Adds a picture with both; the rest as in `write`."""
+        both = {"detections": _described(detections, class_names), "shares": _rounded(shares)}
+        self._add_found(source, size, both, when)
+
+    def _add_found(
+        self, source: str, size: tuple[int, ...], found: Mapping[str, Any], when: Mapping[str, float]
+    ) -> None:
+        self._add({"source": source, **when, "width": size[1], "height": size[0], **found})
 
     def write_error(self, source: str, error: str) -> None:
         """Adds a file that could not be read."""
@@ -75,3 +86,15 @@ class FrameLog:
         # In one go, so that Ctrl-C cannot fall between a comma and its record.
         self._file.write(before + json.dumps(record, ensure_ascii=False))
         self._file.flush()
+
+
+def _described(detections: Detections, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    columns = (detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist())
+    return [
+        {"label": class_names[label], "score": round(score, 4), "box": [round(value, 2) for value in box]}
+        for box, score, label in zip(*columns, strict=True)
+    ]
+
+
+def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(share, 6) for name, share in shares.items()}

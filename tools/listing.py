@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from backbones.task_net import TaskNet
 
+_NOTHING_SHIPPED = "no weights come with this package"
 Format = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[backbones|detectors|segmenters] [--markdown]."""
-    parser.add_argument("kind", metavar="KIND", nargs="?", help="backbones, detectors or segmenters (all)")
+    """[backbones|detectors|segmenters|joints] [--markdown]."""
+    parser.add_argument("kind", metavar="KIND", nargs="?", help="backbones, detectors, segmenters or joints (all)")
     parser.add_argument("--markdown", action="store_true", help="tables for a page of documentation")
 
 
@@ -92,6 +93,34 @@ def describe_segmenters(table: Format) -> str:
     return _describe_nets("segmenter", nets, note, shipped_weights(), create_segmenter, table)
 
 
+def describe_joints(table: Format) -> str:
+    """Every joint net with its costs and those of its two nets apart, and the shipped weights."""
+    import torch
+
+    from backbones import read_metadata
+    from backbones.cost import measure_cost_by_part
+    from joint import create_joint, list_joints, shipped_weights
+    from joint.registry import PARTS, read_saved
+
+    rows = []
+    for name in list_joints():
+        with torch.device("meta"):  # as for detectors
+            net = create_joint(name)
+        costs = measure_cost_by_part(net, net.input_size, ("backbone", *PARTS))
+        backbone, *heads = (costs[part] for part in ("backbone", *PARTS))
+        parameters, work = (sum(cost[place] for cost in (backbone, *heads)) for place in (0, 1))
+        apart = f"{(work + backbone.multiply_adds) / 1e6:.2f} M"
+        rows.append([name, f"{parameters:,}", f"{work / 1e6:.2f} M", apart, _size(net.input_size)])
+    costs_table = table(["joint net", "parameters", "multiply-adds", "of the two apart", "input"], rows)
+    files = []
+    for stem, path in shipped_weights().items():
+        saved = read_saved(path, read_metadata(path)["name"])
+        classes = ", ".join(dict.fromkeys((*saved.detector_names, *saved.segmenter_names)))
+        files.append([stem, f"{path.stat().st_size / 1e6:.1f}", _size(saved.options["input_size"]), classes])
+    shipped = table(["shipped weights", "MB", "input", "classes"], files) if files else _NOTHING_SHIPPED
+    return f"{costs_table}\n\n{shipped}"
+
+
 def _describe_nets(
     kind: str,
     nets: Mapping[str, TaskNet],
@@ -103,10 +132,7 @@ def _describe_nets(
     rows = [[name, *_cost(net, net.input_size), _size(net.input_size)] for name, net in nets.items()]
     costs = table([kind, "parameters", "multiply-adds", "input"], rows)
     weights = [_describe_weights(stem, path, create) for stem, path in shipped.items()]
-    if weights:
-        files = table(["shipped weights", "MB", "input", "classes"], weights)
-    else:
-        files = "no weights come with this package"
+    files = table(["shipped weights", "MB", "input", "classes"], weights) if weights else _NOTHING_SHIPPED
     return f"{costs}\n\n{note}\n\n{files}"
 
 
@@ -128,7 +154,7 @@ def _cost(net: nn.Module, size: tuple[int, int]) -> list[str]:
     return [f"{cost.parameters:,}", f"{cost.multiply_adds / 1e6:.2f} M"]
 
 
-def _size(size: tuple[int, int]) -> str:
+def _size(size: Sequence[int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
@@ -136,4 +162,5 @@ LISTS: dict[str, Callable[[Format], str]] = {
     "backbones": describe_backbones,
     "detectors": describe_detectors,
     "segmenters": describe_segmenters,
+    "joints": describe_joints,
 }

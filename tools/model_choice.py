@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import detect
+import joint
 import segment
 from backbones import named_nets
 from backbones.registry import nearest
 from backbones.weights import read_metadata
 from detect import list_detectors
+from joint import list_joints
 from segment import list_segmenters
 
 _BEST_KNOWN = "_person"  # of the weights that are shipped, these are for a user who names none
@@ -16,7 +18,7 @@ _BEST_KNOWN = "_person"  # of the weights that are shipped, these are for a user
 
 def choose_weights(model: str | None, weights: str | None) -> tuple[str, Path]:
     """A net's name and its weights file from either, both or neither; ValueError where no choice is left."""
-    shipped = {**detect.shipped_weights(), **segment.shipped_weights()}
+    shipped = {**detect.shipped_weights(), **segment.shipped_weights(), **joint.shipped_weights()}
     if model is not None and model not in shipped:
         _check_name(model)
         return model, named_nets.find_weights(model, weights, shipped) if weights else _shipped_for(model, shipped)
@@ -32,12 +34,17 @@ def choose_weights(model: str | None, weights: str | None) -> tuple[str, Path]:
     return name, path
 
 
+def is_shipped(path: Path) -> bool:
+    """Whether a weights file is one that comes with swiftsight."""
+    return path in (*detect.shipped_weights().values(), *segment.shipped_weights().values())
+
+
 def _check_name(model: str) -> None:
-    """ValueError, with the nearest name of both kinds, for a word that names no net."""
-    names = [*list_detectors(), *list_segmenters()]
+    """ValueError, with the nearest name of all kinds, for a word that names no net."""
+    names = [*list_detectors(), *list_segmenters(), *list_joints()]
     if model not in names:
         near = nearest(model, names) or f": there are {', '.join(names)}"
-        raise ValueError(f"no segmenter and no detector is called {model!r}{near}")
+        raise ValueError(f"no detector, segmenter or joint net is called {model!r}{near}")
 
 
 def _shipped_for(model: str, shipped: Mapping[str, Path]) -> Path:

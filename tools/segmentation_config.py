@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from .distill_config import SegmenterDistillConfig
 from .schema import ChosenBy, OneOrMore
 from .training_config import Count, TrainingConfig
 
@@ -121,13 +122,15 @@ class CocoData(LabelledData):
 @dataclass(frozen=True, kw_only=True)
 class SegmentationConfig(TrainingConfig):
     """sizes: of the crops to learn from; eval_size: how large the net sees whole pictures, each in its own shape with
-    about so many pixels; their labels are compared at full size. augmentation: arguments of `ScaleCropFlip`.
+    about so many pixels; their labels are compared at full size. augmentation: arguments of `ScaleCropFlip`;
+    distill: a teacher, if there is one.
     """
 
     nets: ClassVar[str] = "segmenters"
 
     task: Literal["segment"]
     data: Annotated[CityscapesData | CamVidData | MasksData | CocoData, ChosenBy("layout")]
+    distill: SegmenterDistillConfig | None = None
     augmentation: dict[str, Any] = field(default_factory=dict)
     paste_probability: float = 0.0
     eval_batch_size: Count = 1

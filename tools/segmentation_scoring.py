@@ -24,6 +24,10 @@ from segment.metrics import ConfusionMatrix, SegmentationScores
 from segment.registry import find_weights, read_saved
 
 from .assembly import validation_loader
+from .engine_words import is_exported, runs_elsewhere
+from .engines import AUTO
+from .exported import ExportedNet, ExportedSegmenter
+from .exported_words import SEGMENTATION
 from .label_pictures import write_cityscapes_ids, write_colours, write_labels
 from .loader_errors import unwrap_worker_error
 from .overlay import class_colours
@@ -42,16 +46,22 @@ def score_net(
 ) -> str:
     """The figures of `args.weights` on some parts of the config's data, in words; writes the files asked for."""
     size = tuple(args.size) if args.size else config.eval_size
-    data, net = open_data_and_net(config, parts, args.weights)
-    net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if is_exported(args.weights):
+        data, exported = _open_data_and_file(config, parts, args)
+        size, name, class_names = exported.size, exported.net.name, exported.class_names
+        answer: Answer = exported.labels
+    else:
+        data, net = open_data_and_net(config, parts, args.weights)
+        name, class_names = net.name, net.class_names
+        answer = _answer_of(net, size, device, args)
     counts, writers = Counts(data), _writers(data, args)
-    answers = predictions(data, size, config.workers, device, _answer(net, args))
+    answers = predictions(data, size, config.workers, device, answer)
     for index, (predicted, labels) in enumerate(show_progress(answers, len(data), "pictures")):
         counts.update(index, predicted, labels)
         for write in writers:
             write(index, predicted)
     mode = _mode(size, args)
-    text = [f"{net.name} {args.weights} on {args.split or 'val'}, {mode}", data.report, ""]
+    text = [f"{name} {args.weights} on {args.split or 'val'}, {mode}", data.report, ""]
     files = {"colours": args.colours, "label ids": args.label_ids}
     if writers and counts.is_empty:  # a test part whose labels are kept by a scoring server
         text.append("nothing to score: all pixels are to be ignored")
@@ -59,7 +69,7 @@ def score_net(
         text.append(counts.tables())
         files |= {"confusion matrix": args.matrix, "figures": args.output}
         if args.matrix:
-            draw_confusion(counts.confusion, net.class_names, args.matrix, f"{net.name}, {mode}")
+            draw_confusion(counts.confusion, class_names, args.matrix, f"{name}, {mode}")
         if args.output:
             write_atomically(args.output, json.dumps(figures_as_json(counts), indent=1).encode())
     written = [f"{what}: {path}" for what, path in files.items() if path]
@@ -137,6 +147,33 @@ def predictions(
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise unwrap_worker_error(error) from None
+
+
+def _open_data_and_file(
+    config: SegmentationConfig, parts: Sequence[LabelledPart], args: argparse.Namespace
+) -> tuple[JoinedPictures, ExportedSegmenter]:
+    """Some parts of the data, and an exported file that runs: both of the same classes, else ValueError."""
+    net = ExportedNet(Path(args.weights), engine=args.engine or AUTO, threads=args.threads)
+    if net.words.task == SEGMENTATION and not net.words.free_size:
+        raise ValueError(f"{args.weights} squeezes pictures into one size; export it with --free-size to score it")
+    exported = ExportedSegmenter(net, size=args.size)
+    with section("data"):
+        data = open_pictures(config.data, parts, class_names=exported.class_names)
+    if data.class_names != exported.class_names:
+        known, wanted = ", ".join(exported.class_names), ", ".join(data.class_names)
+        raise ValueError(f"{args.weights} knows the classes {known}; the data has {wanted}")
+    return data, exported
+
+
+def _answer_of(net: Segmenter, size: tuple[int, int], device: torch.device, args: argparse.Namespace) -> Answer:
+    """How the net answers in the engine that is meant."""
+    if runs_elsewhere(args):
+        from .conversion import in_engine  # here: what exports takes time to load
+
+        converted = in_engine(net, args.engine, size=size, threads=args.threads)
+        if converted is not None:
+            return ExportedSegmenter(converted).labels
+    return _answer(net.to(device, memory_format=torch.channels_last).eval(), args)  # type: ignore[call-overload]
 
 
 def _answer(net: Segmenter, args: argparse.Namespace) -> Answer:

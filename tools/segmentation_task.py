@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.registry import find_builder
 from segment import Segmenter, create_segmenter, save_segmenter
@@ -25,6 +25,7 @@ from .sampler import Request
 from .schema import arguments, convert, section
 from .segmentation_config import SegmentationConfig
 from .segmentation_data import WholePictures, open_pictures, prepare_pictures, refuse_mixed_sizes
+from .teaching import teach_segmenter, with_unlabelled
 from .training_task import PictureSet
 
 
@@ -45,6 +46,8 @@ class SegmentationTask:
         self.train_data: PictureSet = self._pictures
         if config.paste_probability:
             self.train_data = self._with_pasted_objects(config.paste_probability)
+        with section("distill.unlabelled"):
+            self.train_data = with_unlabelled(self.train_data, config.distill, augmentation)
         with section("data.val"):
             whole = open_pictures(data, data.val, class_names=self.class_names)
         if config.eval_batch_size > 1:
@@ -66,10 +69,12 @@ class SegmentationTask:
         images, labels = collate(batch)
         return images, labels.long()
 
-    def create_net(self) -> Segmenter:
-        """The config's segmenter for these classes."""
+    def create_net(self) -> nn.Module:
+        """The config's segmenter for these classes; under its teacher, if it has one."""
         with section("model"):
-            return create_net(self.config, self.class_names)
+            net = create_net(self.config, self.class_names)
+        with section("distill"):
+            return teach_segmenter(net, self.config.distill)
 
     def predict(self, net: Any, images: Tensor, labels: Tensor) -> list[Tensor]:
         """The class of each pixel, [H, W] int64 per picture, at the size of the labels."""
@@ -84,9 +89,9 @@ class SegmentationTask:
         save_segmenter(net, path)
 
     def describe(self, requests: Sequence[Request], truth: Tensor) -> dict[str, Any]:
-        """Labels and file names."""
-        names = self._pictures.file_names
-        return {"labels": truth, "file_names": [names[index] for index, _, _ in requests]}
+        """Labels and file names; unlabelled pictures have none here."""
+        names = dict(enumerate(self._pictures.file_names))
+        return {"labels": truth, "file_names": [names.get(index, "") for index, _, _ in requests]}
 
 
 def create_net(config: SegmentationConfig, class_names: tuple[str, ...], weights: Path | None = None) -> Segmenter:

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from segment.formats import camvid, cityscapes
-from segment.predictor import Predictor
 from segment.results import Segmentation
 
 from .cutout import Background, CutOut
@@ -18,7 +16,7 @@ from .frame_log import FrameLog
 from .label_pictures import write_labels
 from .overlay import LEAST_SHARE, draw_classes
 from .table import format_table
-from .views import View, class_numbers, count
+from .views import FramePredictor, View, class_numbers, count
 
 PERSON = "person"
 _GREY = (128, 128, 128)
@@ -33,6 +31,14 @@ class LabelledFrame(NamedTuple):
     shares: dict[str, float]
 
 
+class PixelPredictor(FramePredictor, Protocol):
+    """A `segment.Predictor`, or what answers like one."""
+
+    def finish(self, raw: Any, picture_size: tuple[int, int], /) -> Segmentation:
+        """What the net gave -> the class of each pixel of the picture of (height, width)."""
+        ...
+
+
 class SegmentationView(View[LabelledFrame]):
     """Classes as colours with a legend; or, with a background, everything replaced that is no person.
 
@@ -43,13 +49,13 @@ class SegmentationView(View[LabelledFrame]):
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: PixelPredictor,
         *,
         classes: Sequence[str] | None = None,
         background: Background | None = None,
         label_folder: Path | None = None,
     ) -> None:
-        self.predictor: Predictor = predictor
+        self.predictor: PixelPredictor = predictor
         names = predictor.class_names
         shown = class_numbers(classes, names, "segmenter")
         self.hidden = [
@@ -66,7 +72,7 @@ class SegmentationView(View[LabelledFrame]):
         if self.cut_out is not None:
             self.cut_out.start_over()
 
-    def finish(self, raw: Tensor, picture_size: tuple[int, int]) -> LabelledFrame:
+    def finish(self, raw: Any, picture_size: tuple[int, int]) -> LabelledFrame:
         """See `View`."""
         found = self.predictor.finish(raw, picture_size)
         counts = found.labels.flatten().bincount().tolist()
@@ -105,7 +111,7 @@ class SegmentationView(View[LabelledFrame]):
         rows = [[name, f"{share:.1%}"] for name, share in sorted(amounts.items(), key=lambda item: -item[1])]
         return f"{told}\n{format_table(('class', 'pixels'), rows)}" if rows else told
 
-    def describe_amount(self, total: float, frames: int, /) -> str:
+    def describe_amount(self, _name: str, total: float, frames: int, /) -> str:
         """See `View`."""
         return f"{total / frames:.1%} of all pixels"
 

@@ -14,6 +14,9 @@ from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner, set_random_seed
+from torch import nn
+
+from compress.distill import Distiller
 
 from . import assembly
 from .checkpoint import CheckpointFolder, random_states, restore_random_states, save_checkpoint
@@ -192,6 +195,7 @@ class TrainingSession:
             "position": loop.position,
             "step": runner.iter,
             "net": dict(self.net.state_dict()),
+            "regressors": dict(self._regressors().state_dict()),
             "averaged": None if self.averaging is None else dict(self.averaging.ema_model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -203,6 +207,10 @@ class TrainingSession:
             "data": self._data_state(),
         }
         self.checkpoints.save(state, runner.iter, self.best.step)
+
+    def _regressors(self) -> nn.Module:
+        """What learns beside the net under a teacher, and is no part of its state dict."""
+        return self.net.regressors if isinstance(self.net, Distiller) else nn.ModuleList()
 
     def save_best(self) -> None:
         """The best weights so far, averaged where there is an average, for everybody's use."""
@@ -220,6 +228,7 @@ class TrainingSession:
             self.net.load_state_dict(state["net"])
         except RuntimeError as error:
             raise ValueError(f"{path} does not fit this net: {str(error).splitlines()[-1].strip()}") from None
+        self._regressors().load_state_dict(state.get("regressors", {}))
         if self.averaging is not None:
             self.averaging.ema_model.load_state_dict(state["averaged"])
         self._restore_optimizer(state["optimizer"])
@@ -297,6 +306,8 @@ class TrainingSession:
         self.screen.say(f"{config.model['name']} for {classes}; on {self.device}")
         self.screen.say(f"train: {self.task.train_data.report}")
         self.screen.say(f"val: {self.task.val_data.report}")
+        if getattr(config, "distill", None) is not None:
+            self.screen.say(f"taught by {config.distill.teacher}")  # type: ignore[attr-defined]
         if self.sampler.repeats is not None:
             most = self.sampler.repeats.max()
             shown = f"{self.sampler.shown} an epoch, a picture up to {most:.2f} times on average"

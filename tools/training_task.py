@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .classification_config import ClassificationConfig
 from .detection_config import DetectionConfig
+from .joint_config import JointConfig
 from .segmentation_config import SegmentationConfig
 from .training_config import TrainingConfig
 
@@ -104,4 +105,8 @@ def open_task(config: TrainingConfig) -> TrainingTask:
         from .segmentation_task import SegmentationTask
 
         return SegmentationTask(config)
+    if isinstance(config, JointConfig):
+        from .joint_task import JointTask
+
+        return JointTask(config)
     raise TypeError(f"no training is known for a {type(config).__name__}")

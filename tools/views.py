@@ -47,7 +47,7 @@ class View(ABC, Generic[Answer]):
 
     @abstractmethod
     def draw(self, picture: np.ndarray, answer: Answer) -> np.ndarray:
-        """A picture that shows the answer."""
+        """A picture that shows the answer: another one, or `picture` itself, drawn on."""
 
     @abstractmethod
     def note(self, log: FrameLog | None, source: str, size: tuple[int, ...], answer: Answer, **when: float) -> None:
@@ -62,8 +62,8 @@ class View(ABC, Generic[Answer]):
         """The answer in words, the table of what was found below."""
 
     @abstractmethod
-    def describe_amount(self, total: float, frames: int, /) -> str:
-        """How much of a class was found in all frames together, in words."""
+    def describe_amount(self, name: str, total: float, frames: int, /) -> str:
+        """How much of the class `name`, as `amounts` calls it, was found in all frames together, in words."""
 
 
 def class_numbers(names: Sequence[str] | None, class_names: Sequence[str], kind: str) -> list[int] | None:

@@ -47,7 +47,8 @@ def small_set(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import small_set
 
-    return small_set
+    yield small_set
+    DETECTORS.module_dict.pop(small_set.ssdlite.NAME, None)  # other tests list the detectors
 
 
 @pytest.fixture

@@ -293,6 +293,7 @@ SHIPPED = sorted(find_config("backbones/snet49_imagenet.yaml").parent.glob("*_*.
 def test_shipped_configs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGENET", "/imagenet")
     monkeypatch.setenv("SWIFTSIGHT_FOLDERS", "/folders")
+    monkeypatch.setenv("TEACHER_WEIGHTS", "/teacher.safetensors")
     shipped = load_config(f"backbones/{path.name}")
     assert shipped.model["name"] in list_backbones()
     assert path.stem.startswith(shipped.model["name"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import cli, demo
+from swiftsight_tools import cli, model_views
 from swiftsight_tools.model_choice import choose_weights
 from swiftsight_tools.video import frames
 from swiftsight_tools.video_sink import VideoSink
@@ -47,8 +47,8 @@ class RedPerson(nn.Module):
 @pytest.fixture
 def net(monkeypatch) -> RedPerson:
     net = RedPerson()
-    monkeypatch.setattr(demo, "create_segmenter", lambda name, weights: net)
-    monkeypatch.setattr(demo, "choose_weights", lambda model, weights: (NAME, Path("red")))
+    monkeypatch.setattr(model_views, "create_segmenter", lambda name, weights: net)
+    monkeypatch.setattr(model_views, "choose_weights", lambda model, weights: (NAME, Path("red")))
     return net
 
 
@@ -162,7 +162,7 @@ def test_a_colour_or_a_picture_stands_behind_the_person(net):
 def test_a_frame_in_which_the_net_hesitates_does_not_lose_the_person(net):
     net.faint_at = 5  # the first call is a warm-up
     words = ("--source", _clip("clip.mp4"), "--labels", "labels", "--background", "green", "--output", "cut.mp4")
-    assert _demo(*words) == 0
+    assert _demo(*words, "--threads", "2") == 0  # so that one frame is looked at at a time
     assert np.asarray(Image.open("labels/clip_000003.png")).max() == 0  # what the net said
     with frames("cut.mp4") as cut:
         for frame in cut:
@@ -224,7 +224,7 @@ def test_a_background_needs_a_net_that_knows_a_person(net, monkeypatch, capsys):
 
 @pytest.mark.parametrize("option", [("--background", "blur"), ("--labels", "labels")])
 def test_what_only_a_segmenter_can_is_refused_for_a_detector(monkeypatch, capsys, option):
-    monkeypatch.setattr(demo, "choose_weights", lambda model, weights: ("thundernet_snet49", Path("boxes")))
+    monkeypatch.setattr(model_views, "choose_weights", lambda model, weights: ("thundernet_snet49", Path("boxes")))
     assert cli.main(["demo", "--source", _save("scene.png"), *option]) == 2
     told = f"swiftsight: {option[0]} is for nets that label pixels; thundernet_snet49 finds boxes\n"
     assert capsys.readouterr().err == told
@@ -256,7 +256,7 @@ def test_which_weights_are_meant(weights):
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("bisenet_xception93", "no segmenter and no detector is called 'bisenet_xception93' (nearest: 'bisenet_xcepti"),
+        ("bisenet_xception93", "no detector, segmenter or joint net is called 'bisenet_xception93' (nearest: 'bisenet"),
         ("thundernet_snet94", "is called 'thundernet_snet94' (nearest: 'thundernet_snet49')"),
         ("dfanet_a", "no weights come with swiftsight for dfanet_a (shipped are thundernet_"),
     ],

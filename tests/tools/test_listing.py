@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from swiftsight_tools import cli
 
+import joint
+import joint.registry
 import segment.registry
-from backbones import list_backbones
+from backbones import list_backbones, measure_cost
 from detect import create_detector, list_detectors, registry, save_detector
 from segment import create_segmenter, list_segmenters, save_segmenter
 
@@ -78,6 +80,25 @@ def test_segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert row(shown, "bisenet_xception39_person")[2:] == ["240", "x", "320", "background,", "person"]
 
 
+def test_joints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "joint_thundernet_bisenet_snet49"
+    monkeypatch.setattr(joint.registry, "WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr(joint.registry, "list_names", lambda *_: [name])
+    net = joint.create_joint(name, detector_classes=1, segmenter_classes=2, input_size=(64, 96))
+    net.detector.class_names, net.segmenter.class_names = ("person",), ("background", "person")
+    joint.save_joint(net, tmp_path / f"{name}_people.safetensors")
+    assert cli.main(["list", "joints"]) == 0
+    shown = capsys.readouterr().out
+    detector, segmenter = joint.apart(joint.create_joint(name))
+    costs = [measure_cost(each, (320, 320)) for each in (detector, segmenter, detector.backbone)]
+    both, shared = costs[0].multiply_adds + costs[1].multiply_adds, costs[2]
+    words = row(shown, name)
+    assert words[1] == f"{costs[0].parameters + costs[1].parameters - shared.parameters:,}"
+    assert words[2] == f"{(both - shared.multiply_adds) / 1e6:.2f}"
+    assert words[4] == f"{both / 1e6:.2f}"
+    assert row(shown, f"{name}_people")[2:] == ["64", "x", "96", "person,", "background"]
+
+
 def test_all_lists_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
     shown = capsys.readouterr().out
@@ -90,5 +111,5 @@ def test_unknown_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "detector"]) == 2
     assert capsys.readouterr().err == (
         "swiftsight: there is no list of 'detector' (nearest: 'detectors'): "
-        "expected backbones, detectors or segmenters\n"
+        "expected backbones, detectors, segmenters or joints\n"
     )

@@ -436,6 +436,7 @@ def test_shipped_configs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SWIFTSIGHT_DATA", "/data")
     monkeypatch.setenv("PERSON_OUTLINED", "/data/outlined.json")
     monkeypatch.setenv("PERSON_WEIGHTS", "/data/best.safetensors")
+    monkeypatch.setenv("TEACHER_WEIGHTS", "/data/teacher.safetensors")
     shipped = load_config(f"segment/{path.name}")
     name, pixels = shipped.model["name"], shipped.model["pixels"]
     assert path.stem.startswith(name)

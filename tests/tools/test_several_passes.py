@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from swiftsight_tools import cli, demo
+from swiftsight_tools import cli, model_views
 from torch import Tensor, nn
 
 from detect import RawDetections, create_detector, save_detector
@@ -39,8 +39,8 @@ class SpeckFinder(nn.Module):
 @pytest.fixture
 def finder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     net = SpeckFinder()
-    monkeypatch.setattr(demo, "create_detector", lambda name, weights: net)
-    monkeypatch.setattr(demo, "choose_weights", lambda model, weights: ("blocks", Path("blocks")))
+    monkeypatch.setattr(model_views, "create_detector", lambda name, weights: net)
+    monkeypatch.setattr(model_views, "choose_weights", lambda model, weights: ("blocks", Path("blocks")))
     monkeypatch.chdir(tmp_path)
     picture = np.full((384, 512, 3), 128, np.uint8)
     picture[200:220, 300:320] = (220, 20, 20)
@@ -78,7 +78,9 @@ def test_the_demo_looks_as_it_is_told(words: list[str], amount: int) -> None:
 def test_the_demo_refuses(
     words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "choose_weights", lambda model, weights: (model or "thundernet_snet49", Path("none")))
+    monkeypatch.setattr(
+        model_views, "choose_weights", lambda model, weights: (model or "thundernet_snet49", Path("none"))
+    )
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "scene.png")
     assert cli.main(["demo", *words, "--source", str(tmp_path / "scene.png")]) == 2
     assert message in capsys.readouterr().err

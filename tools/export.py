@@ -1,0 +1,230 @@
+"""`swiftsight export`: a detector or segmenter as one file for onnxruntime or OpenVINO, from whole pictures to answers.
+
+The file is written to a temporary place, run on pictures in every engine that takes it, and compared with torch. Where
+it differs (`parity`), nothing is written under the name that was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from detect import TwoStageDetector, create_detector
+from detect.deployed import EXPORTABLE
+from detect.two_stage import SIZE_STEP, checked_input_size
+from joint import JointNet, create_joint, list_joints
+from segment import Segmenter, create_segmenter, list_segmenters
+from segment.base import checked_input_size as checked_pixels
+
+from .errors import UsageError
+from .export_check import check_file, check_pictures
+from .exported_words import DETECTION, FLOAT, INT8, JOINT, SEGMENTATION, SUFFIXES, ExportedWords
+from .fast_packages import load_package, reason_of
+from .model_choice import choose_weights, is_shipped
+from .picture_graph import GraphSettings, PictureGraph, onnx_model
+from .quantize import add_int8_arguments, calibration_pictures, check_int8_words, quantized
+
+SHIPPED_LICENCE = "Apache-2.0; trained on pictures and annotations of COCO (CC BY 4.0): see NOTICE of swiftsight"
+NO_LICENCE = "not stated"
+Net = TwoStageDetector | Segmenter | JointNet
+_DETECTOR_OPTIONS = ("score_threshold", "iou_threshold", "max_detections", "roi_align")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """[MODEL] [--weights W] --output FILE, and what the file is made for."""
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help="a detector or segmenter (default: the shipped person detector)")
+    add("--weights", metavar="W", help="a weights file, or the data set's name of shipped weights, such as person")
+    add("--format", choices=tuple(SUFFIXES), help="whose file it is (as --output ends: .onnx, or .xml of OpenVINO)")
+    add("--output", required=True, type=Path, metavar="FILE", help="the file to write (replaced if there)")
+    sizes = parser.add_argument_group("what the file takes")
+    sizes.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="input size (what the net is meant for)")
+    free = "pictures of any size (detectors: multiples of 16), seen as they are"
+    sizes.add_argument("--free-size", action="store_true", help=free)
+    resize = "pictures of any size, resized inside; answers in their own pixels"
+    sizes.add_argument("--resize", action="store_true", help=resize)
+    sizes.add_argument("--batch", type=_batch, default=1, metavar="N", help="pictures at a time, or 'free' (1)")
+    answers = parser.add_argument_group("what it answers")
+    answers.add_argument("--scores", action="store_true", help="segmenters: the classes' probabilities, too")
+    answers.add_argument(
+        "--score-threshold", type=float, metavar="S", help="detectors: what scores more is kept (0.05)"
+    )
+    answers.add_argument("--iou-threshold", type=float, metavar="T", help="detectors: overlap of two objects (0.5)")
+    sampling = "detectors: how proposals are sampled; roi_align is quicker in onnxruntime, grid_sample in OpenVINO"
+    answers.add_argument("--roi-align", choices=EXPORTABLE, help=sampling)
+    answers.add_argument("--max-detections", type=int, metavar="N", help="detectors: boxes a picture (100)")
+    add_int8_arguments(parser.add_argument_group("int8"))
+    add(
+        "--pictures", type=Path, metavar="DIR", help="compare with torch on pictures of this folder (samples, or noise)"
+    )
+    add("--licence", metavar="TEXT", help="the licence of the weights, for the file's metadata")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the file is written and answers as torch does."""
+    form = _check_words(args)
+    name, weights = choose_weights(args.model, args.weights)
+    net = create_net(name, weights)
+    _check_words_for(net, args)
+    settings = settings_for(
+        net,
+        size=args.size,
+        batch=args.batch,
+        free_size=args.free_size,
+        resize_inside=args.resize,
+        keep_scores=args.scores,
+        **{option: value for option in _DETECTOR_OPTIONS if (value := getattr(args, option)) is not None},
+    )
+    pictures, what = check_pictures(args.pictures)
+    licence = args.licence or (SHIPPED_LICENCE if is_shipped(weights) else NO_LICENCE)
+    words = words_for(net, settings, licence=licence, precision=INT8 if args.int8 else FLOAT)
+    calibration = calibration_pictures(args, settings) if args.int8 else None
+    lines = write_export(
+        net, settings, words, args.output, form=form, pictures=pictures,
+        calibration=calibration, float_heads=args.float_heads,
+    )  # fmt: skip
+    print(f"{args.output}: {name} {weights.name}, {_size_in_words(settings)}, {_file_bytes(args.output) / 1e6:.2f} MB")
+    print(f"compared with torch on {what}:", *lines, sep="\n  ")
+    return 0
+
+
+def create_net(name: str, weights: Path) -> Net:
+    """The net of that name, whichever kind it is, with these weights."""
+    if name in list_joints():
+        return create_joint(name, weights=weights)
+    if name in list_segmenters():
+        return create_segmenter(name, weights=weights)
+    return create_detector(name, weights=weights)
+
+
+def write_export(
+    net: Net,
+    settings: GraphSettings,
+    words: ExportedWords,
+    target: Path,
+    *,
+    form: str,
+    pictures: list[Any],
+    calibration: list[Any] | None = None,
+    float_heads: bool = False,
+    threads: int | None = None,
+) -> list[str]:
+    """Writes `target` if it answers as torch does, and gives what was compared.
+
+    form: a key of SUFFIXES. pictures: to compare on; calibration: [N, H, W, 3] uint8 arrays for an int8 file. Raises
+    ValueError where the exporter fails or the file differs, and OSError; what lay at `target` is then as it was.
+    """
+    graph = PictureGraph(net, settings)
+    model = onnx_model(graph, words.as_metadata())
+    with tempfile.TemporaryDirectory(prefix=".export_", dir=target.parent) as folder:
+        onnx_file = Path(folder) / f"{target.stem}.onnx"
+        if calibration is not None:
+            model = quantized(model, calibration, Path(folder), float_heads=float_heads)
+        onnx_file.write_bytes(model.SerializeToString())
+        made = onnx_file if form == "onnx" else _as_openvino(onnx_file, words)
+        lines = check_file(made, net, graph, pictures, precision=words.precision, threads=threads)
+        if form == "openvino":
+            os.replace(made.with_suffix(".bin"), target.with_suffix(".bin"))
+        os.replace(made, target)
+    return lines
+
+
+def settings_for(net: Net, *, size: Any = None, **options: Any) -> GraphSettings:
+    """Settings for a net, by default at the size that it is meant for. ValueError for a size that it does not take."""
+    finds_boxes = not isinstance(net, Segmenter)
+    checked = (checked_input_size if finds_boxes else checked_pixels)(size or net.input_size)
+    return GraphSettings(checked, SIZE_STEP if finds_boxes else 1, **options)
+
+
+def words_for(net: Net, settings: GraphSettings, *, licence: str, precision: str = FLOAT) -> ExportedWords:
+    """What the file will say of itself."""
+    is_joint = isinstance(net, JointNet)
+    return ExportedWords(
+        net=net.name,
+        task=JOINT if is_joint else DETECTION if isinstance(net, TwoStageDetector) else SEGMENTATION,
+        class_names=net.detector.class_names if isinstance(net, JointNet) else net.class_names,
+        pixel_class_names=net.segmenter.class_names if isinstance(net, JointNet) else (),
+        input_size=settings.size,
+        size_step=settings.size_step,
+        batch=settings.batch,
+        free_size=settings.free_size,
+        resize_inside=settings.resize_inside,
+        keep_scores=settings.keep_scores,
+        score_threshold=settings.score_threshold,
+        iou_threshold=settings.iou_threshold,
+        max_detections=settings.max_detections,
+        precision=precision,
+        options=net.options,
+        licence=licence,
+        swiftsight=metadata.version("swiftsight"),
+    )
+
+
+def _as_openvino(onnx_file: Path, words: ExportedWords) -> Path:
+    """The .xml, with its .bin beside it, of an .onnx. ValueError, with the reason, where OpenVINO does not take it."""
+    openvino = load_package("openvino", "--format openvino")
+    path = onnx_file.with_suffix(SUFFIXES["openvino"])
+    try:
+        model = openvino.Core().read_model(str(onnx_file))  # `convert_model` may report its use to a server
+        for name, value in words.as_metadata().items():
+            model.set_rt_info(value, ["swiftsight", name])
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise ValueError(f"OpenVINO does not take the graph: {reason_of(error)}") from None
+    return path
+
+
+def _check_words(args: argparse.Namespace) -> str:
+    """The format; UsageError for words that do not go together."""
+    endings = {suffix: form for form, suffix in SUFFIXES.items()}
+    form = args.format or endings.get(args.output.suffix.lower())
+    if form is None or args.output.suffix.lower() != SUFFIXES[form]:
+        expected = SUFFIXES[form] if form else " or ".join(SUFFIXES.values())
+        raise UsageError(f"--output {args.output}: expected a file that ends in {expected}")
+    if args.free_size and args.resize:
+        raise UsageError("--free-size and --resize do not go together: pictures are seen as they are, or resized")
+    check_int8_words(args)
+    if not args.output.parent.is_dir():
+        raise FileNotFoundError(f"no folder {args.output.parent} for {args.output.name}")
+    if args.output.is_dir():
+        raise ValueError(f"--output {args.output} is a folder; expected a file")
+    return str(form)
+
+
+def _check_words_for(net: Net, args: argparse.Namespace) -> None:
+    """UsageError for an option of the other kind of net."""
+    if isinstance(net, JointNet):
+        odd = []  # it takes those of both
+    elif isinstance(net, TwoStageDetector):
+        odd = ["scores"] if args.scores else []
+    else:
+        odd = [option for option in _DETECTOR_OPTIONS if getattr(args, option) is not None]
+    if odd:
+        kinds = ("detectors", "segmenters")
+        for_whom, is_one = kinds if odd[0] != "scores" else reversed(kinds)
+        raise UsageError(f"--{odd[0].replace('_', '-')} is for {for_whom}; {net.name} is one of the {is_one}")
+
+
+def _batch(word: str) -> int | None:
+    if word == "free":
+        return None
+    if not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r}; expected a whole number, 1 or more, or 'free'")
+    return int(word)
+
+
+def _size_in_words(settings: GraphSettings) -> str:
+    height, width = settings.size
+    sizes = "any size" if settings.free_size else f"{height} x {width}"
+    if settings.resize_inside:
+        sizes = f"any picture, seen at {sizes}"
+    return f"{sizes}, batch {settings.batch or 'free'}"
+
+
+def _file_bytes(path: Path) -> int:
+    files = [path, path.with_suffix(".bin")] if path.suffix.lower() == SUFFIXES["openvino"] else [path]
+    return sum(file.stat().st_size for file in files)
