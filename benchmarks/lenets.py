@@ -79,7 +79,8 @@ def lenet_5() -> nn.Sequential:
 NETS: dict[str, Callable[[], nn.Sequential]] = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5}
 RECIPES = {
     "lenet_300_100": Recipe(0.08, {"fc": 5}, {"fc": 5}, epochs=(20, 30, 2)),
-    "lenet_5": Recipe(0.06, {"conv": 6, "fc": 5}, {"conv": 5, "fc": 5}, epochs=(8, 8, 2)),
+    # From 0.1 on, one seed of three ran away.
+    "lenet_5": Recipe(0.06, {"conv": 6, "fc": 5}, {"conv": 5, "fc": 5}, epochs=(8, 8, 2), rates=(0.05, 0.05, 1e-4)),
 }
 
 
