@@ -342,8 +342,6 @@ def selected(found: dict[str, Any], names: Sequence[str] | None) -> dict[str, An
 def main() -> None:
     """Reads the arguments, builds what takes part, runs the race, prints the table."""
     args = parse()
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     found, absent = choices(args)
@@ -367,4 +365,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # here, not in main: it is the whole process's
+    logging.disable(logging.WARNING)
     main()

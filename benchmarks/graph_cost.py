@@ -271,8 +271,6 @@ def open_ways(args: argparse.Namespace, pictures: np.ndarray) -> tuple[dict[str,
 def main() -> None:
     """Reads the arguments, builds the graphs, runs them in turn, prints the table."""
     args = parse()
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     pictures = read_pictures(args.pictures, (SIDE, SIDE), CALIBRATION)
     ways, costs = open_ways(args, pictures)
     times, boxes, speeds = race(ways, len(pictures), args.rounds, matrix_products(args.engine, args.threads))
@@ -286,4 +284,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # here, not in main: it is the whole process's
+    logging.disable(logging.WARNING)
     main()

@@ -1,7 +1,9 @@
 """What several test files share: where the real pictures lie, and a small made-up COCO set."""
 
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,15 @@ PICTURES = 12
 EMPTY, CROWDED = 4, 5  # the picture without objects, the picture whose second block is a crowd; both in train
 
 BoxXYWH = tuple[int, int, int, int]
+
+
+@pytest.fixture(autouse=True)
+def log_stays_open() -> Iterator[None]:
+    """No test leaves the whole process's log silenced: tests of messages that run later would see none."""
+    yield
+    silenced = logging.root.manager.disable
+    logging.disable(logging.NOTSET)
+    assert silenced == logging.NOTSET, "logging.disable was called and not taken back"
 
 
 @pytest.fixture(scope="session")
