@@ -23,6 +23,8 @@ class LightHead(nn.Module):
         self.fc = nn.Sequential(nn.Linear(in_features, fc_channels), nn.ReLU(inplace=True))
         self.classify = nn.Linear(fc_channels, num_classes + 1)
         self.regress = nn.Linear(fc_channels, 4)
+        nn.init.kaiming_normal_(self.fc[0].weight, nonlinearity="relu")
+        nn.init.zeros_(self.fc[0].bias)
         for layer, deviation in ((self.classify, 0.01), (self.regress, 0.001)):
             nn.init.normal_(layer.weight, std=deviation)
             nn.init.zeros_(layer.bias)
