@@ -2,8 +2,8 @@
 
 References: Li et al., Light-Head R-CNN, arXiv:1711.07264, section 3.3; Qin et al., ThunderNet, arXiv:1903.11752,
 section 3.2 (7x7x5 to 1024).
-Deviations: none; the released codes of both have a box per class, that of ThunderNet also a second layer, which costs
-more than the paper's 92 M multiply-adds.
+Deviations: the released codes of both have a box per class, that of ThunderNet also a second layer, which costs
+more than the paper's 92 M multiply-adds. Neither paper says how the wide layer starts: here from He's normal numbers.
 """
 
 from __future__ import annotations

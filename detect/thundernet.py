@@ -4,9 +4,9 @@ Reference: Qin et al., ThunderNet: Towards Real-time Generic Object Detection, I
 (backbone), 3.2 (light RPN and head), Figure 3 (CEM), Figure 4 (SAM), Table 4 (multiply-adds).
 Deviations: see rpn.py, rcnn_head.py, ps_roi_align.py and sampling.py for what the paper leaves open; the choices are
 those that give its published multiply-adds (43 M for the RPN, 92 M for SAM and head). CEM's convolutions have a bias
-and neither batch norm nor ReLU, as in the authors' release. Without CEM the stride-16 map alone is read; the paper does
-not say which map its ablation's baseline takes. 1,000 anchors go into the suppression at test, where the release takes
-2,000 (`test_before_nms`).
+and neither batch norm nor ReLU, as in the authors' release, and start from He's normal numbers (the paper is silent).
+Without CEM the stride-16 map alone is read; the paper does not say which map its ablation's baseline takes. 1,000
+anchors go into the suppression at test, where the release takes 2,000 (`test_before_nms`).
 """
 
 from __future__ import annotations

@@ -103,6 +103,10 @@ class TwoStageDetector(TaskNet):
         checked_input_size(images.shape[2:])
         return normalized
 
+    def ends(self) -> tuple[str, ...]:
+        """What says where objects are, and which."""
+        return ("rpn.objectness", "rpn.deltas", "head.classify", "head.regress")
+
     def forward(self, images: Tensor) -> RawDetections:
         """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 16 -> R proposals each."""
         features = self.backbone(self.normalize(images))
