@@ -20,11 +20,12 @@ class LightHead(nn.Module):
     def __init__(self, align: nn.Module, in_features: int, num_classes: int, *, fc_channels: int = 1024) -> None:
         super().__init__()
         self.align = align
-        self.fc = nn.Sequential(nn.Linear(in_features, fc_channels), nn.ReLU(inplace=True))
+        wide = nn.Linear(in_features, fc_channels)
+        nn.init.kaiming_normal_(wide.weight, nonlinearity="relu")
+        nn.init.zeros_(wide.bias)
+        self.fc = nn.Sequential(wide, nn.ReLU(inplace=True))
         self.classify = nn.Linear(fc_channels, num_classes + 1)
         self.regress = nn.Linear(fc_channels, 4)
-        nn.init.kaiming_normal_(self.fc[0].weight, nonlinearity="relu")
-        nn.init.zeros_(self.fc[0].bias)
         for layer, deviation in ((self.classify, 0.01), (self.regress, 0.001)):
             nn.init.normal_(layer.weight, std=deviation)
             nn.init.zeros_(layer.bias)

@@ -43,7 +43,8 @@ class ContextEnhancementModule(nn.Module):
         self.whole = nn.Conv2d(coarse.channels, out_channels, 1)
         for layer in (self.middle, self.coarse, self.whole):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:  # it never is; the annotation of Conv2d allows it
+                nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor]) -> NeckMaps:
         """[C4 [N, c4, h, w], C5 [N, c5, ceil(h/2), ceil(w/2)]] -> twice [N, out_channels, h, w]."""
