@@ -22,7 +22,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from swiftsight_tools.cutout import CutOut, blurred
+from swiftsight_tools.cutout import CutOut, blurred, working_size
 from swiftsight_tools.model_choice import choose_weights
 from swiftsight_tools.segmentation_view import PERSON
 from swiftsight_tools.soft_edges import refine_mask
@@ -68,9 +68,15 @@ def cuts() -> dict[str, Cut]:
     return {
         "net": lambda _, scores: scores > 0.5,
         "steadied": lambda picture, scores: steady(picture, scores) > 0.5,
-        "edges": lambda picture, scores: refine_mask(scores, picture) > 0.5,
-        "steadied, edges (the demo)": lambda picture, scores: cut_out.mask(picture, scores[None]) > 0.5,
+        "edges": lambda picture, scores: edges(picture, scores) > 0.5,
+        "steadied, edges (the demo)": lambda picture, scores: cut_out.mask(picture, scores[None]) > 127,
     }
+
+
+def edges(picture: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The scores with the picture's edges, found at the size at which the demo works."""
+    height, width = working_size((picture.shape[0], picture.shape[1]))
+    return refine_mask(cv2.resize(scores, (width, height), interpolation=cv2.INTER_AREA), picture)
 
 
 def person_scores(predictor: Predictor, picture: np.ndarray) -> np.ndarray:
@@ -123,7 +129,7 @@ def measure_pictures(predictor: Predictor, annotations: Path, pictures: Path) ->
         picture, truth = np.ascontiguousarray(image.permute(1, 2, 0).numpy()), labels.numpy()
         scores, known = person_scores(predictor, picture), truth != IGNORE
         plain = plain.plus((scores > 0.5)[known], (truth == 1)[known])
-        filtered = filtered.plus((refine_mask(scores, picture) > 0.5)[known], (truth == 1)[known])
+        filtered = filtered.plus((edges(picture, scores) > 0.5)[known], (truth == 1)[known])
     rows = [["net", str(plain)], ["edges", str(filtered)]]
     return f"{annotations.name}, {len(data)} pictures with outlines\n\n{format_table(['mask', 'person IoU'], rows)}"
 

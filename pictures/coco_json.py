@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from backbones.registry import nearest
 from pictures.boxes import MAX_COORDINATE, Annotations, BoxColumns, Picture, fit_boxes, gather_columns
 from pictures.coco_table import CocoTable, find_places, read_categories, read_pictures, read_table
 from pictures.report import AnnotationReport
@@ -200,7 +199,7 @@ def _choose_classes(names_by_id: dict[int, str], class_names: Sequence[str] | No
     ids_by_name = {name: category for category, name in names_by_id.items()}
     unknown = [name for name in class_names if name not in ids_by_name]
     if unknown:
-        near = nearest(unknown[0], ids_by_name) or f": it has {reprlib.repr(list(ids_by_name))}"
+        near = _nearest(unknown[0], ids_by_name) or f": it has {reprlib.repr(list(ids_by_name))}"
         raise ValueError(f"{path} has no category {unknown[0]!r}{near}")
     if not class_names or len(set(class_names)) < len(class_names):
         raise ValueError(f"class_names is {list(class_names)}; expected one or more names, each once")
@@ -215,11 +214,18 @@ def _choose_pictures(pictures: list[Picture], file_names: Iterable[str] | None, 
         unknown = sorted(wanted - known)
         if unknown:
             others = f", nor {len(unknown) - 1} others of the {len(wanted)} asked for" if len(unknown) > 1 else ""
-            raise ValueError(f"{path} has no picture {unknown[0]!r}{nearest(unknown[0], known)}{others}")
+            raise ValueError(f"{path} has no picture {unknown[0]!r}{_nearest(unknown[0], known)}{others}")
         pictures = [picture for picture in pictures if picture.file_name in wanted]
     if not pictures:
         raise ValueError(f"{path} lists no pictures, or none was asked for; expected at least one")
     return pictures
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str:
+    """See `backbones.registry.nearest`."""
+    from backbones.registry import nearest  # here: torch comes with it, more memory than all boxes of COCO take
+
+    return nearest(word, choices)
 
 
 def _check_references(entry: Any, images: set[int], categories: Mapping[int, str], what: str) -> None:

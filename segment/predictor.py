@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from backbones.fusion import fused_copy
 from pictures.images import check_picture, resize_image
 
 from .base import checked_input_size
-from .inference import predict_labels, resize_scores
 from .results import Segmentation
 
 
@@ -73,11 +73,40 @@ class Predictor:
     @torch.inference_mode()
     def finish(self, logits: Tensor, picture_size: tuple[int, int]) -> Segmentation:
         """Logits -> labels, and scores if kept, on the CPU, at the (height, width) of the picture."""
-        logits = logits.float().cpu()
+        maps = logits[0].float().cpu().numpy()
         if not self.keep_scores:
-            return Segmentation(predict_labels(logits, picture_size)[0], None)
-        logits = resize_scores(logits, picture_size)
-        return Segmentation(predict_labels(logits, picture_size)[0], logits[0].softmax(dim=0))
+            return Segmentation(torch.from_numpy(labels_at(maps, picture_size)).long(), None)
+        if len(maps) == 2:
+            second = torch.from_numpy(resized(maps[1] - maps[0], picture_size)).sigmoid()
+            return Segmentation((second > 0.5).long(), torch.stack((1 - second, second)))
+        maps = np.stack([resized(each, picture_size) for each in maps])
+        labels = torch.from_numpy(labels_at(maps, picture_size)).long()
+        return Segmentation(labels, torch.from_numpy(maps).softmax(dim=0))
+
+    @torch.inference_mode()
+    def label_map(self, logits: Tensor, picture_size: tuple[int, int]) -> np.ndarray:
+        """As `finish`, the labels alone: [H, W] uint8, which for a large picture saves time."""
+        return labels_at(logits[0].float().cpu().numpy(), picture_size)
+
+
+def labels_at(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Logits or probabilities [C, h, w] float32 -> the likeliest class of each pixel at (height, width) `size`, [H, W]
+    uint8; of equal classes the first. As `inference.predict_labels`, on a processor in a fraction of the time.
+    """
+    if len(maps) == 2:  # resizing is linear: one map tells two classes apart
+        return (resized(maps[1] - maps[0], size) > 0).view(np.uint8)
+    best = resized(maps[0], size).copy()
+    labels = np.zeros(size, np.uint8)
+    for label, scores in enumerate(maps[1:], start=1):
+        rival = resized(scores, size)
+        np.copyto(labels, label, where=rival > best)
+        cv2.max(best, rival, dst=best)
+    return labels
+
+
+def resized(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[h, w] float32 -> [H, W], bilinear, as `inference.resize_scores`; `scores` itself where they have that size."""
+    return scores if scores.shape == size else cv2.resize(scores, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def same_shape_size(size: tuple[int, int], picture_size: tuple[int, int]) -> tuple[int, int]:

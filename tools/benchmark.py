@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .engine_words import add_engine_arguments, is_exported
 from .errors import UsageError
-from .part_times import DETECTOR_STAGES, SEGMENTER_STAGES, Stages, TimedNet, repeated, time_stages
+from .part_times import DETECTOR_STAGES, JOINT_STAGES, SEGMENTER_STAGES, Stages, TimedNet, repeated, time_stages
 from .table import format_table
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ class Report:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL and how to measure it."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="a detector, segmenter or backbone (see swiftsight list), or an exported file"
-    )
+    parser.add_argument("model", metavar="MODEL", help="a net or backbone (see swiftsight list), or an exported file")
     parser.add_argument("--weights", metavar="W", help="a weights file, or the name of shipped ones (random weights)")
     parser.add_argument(
         "--set", metavar="OPTION=VALUE", action="append", default=[], help="one option of the net, as in thin_stride=16"
@@ -80,10 +78,12 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace) -> Report:
     """Build the net that `args` names and measure it. ValueError for an unknown name, with the nearest one."""
     import detect
+    import joint
     import segment
     from backbones import list_backbones
     from backbones.registry import find_builder, nearest
     from detect.registry import DETECTORS
+    from joint.registry import JOINTS
     from segment.registry import SEGMENTERS
 
     if is_exported(args.model) or args.engine not in (None, "torch"):
@@ -96,11 +96,15 @@ def measure(args: argparse.Namespace) -> Report:
     if args.model in segment.list_segmenters():
         builder = find_builder(SEGMENTERS, args.model)
         return _measure_net(args, builder, segment.create_segmenter, segment.Predictor, SEGMENTER_STAGES)
+    if args.model in joint.list_joints():
+        return _measure_net(args, find_builder(JOINTS, args.model), joint.create_joint, joint.Predictor, JOINT_STAGES)
     if args.model in list_backbones():
         return _measure_backbone(args)
-    names = [*detect.list_detectors(), *segment.list_segmenters(), *list_backbones()]
+    names = [*detect.list_detectors(), *segment.list_segmenters(), *joint.list_joints(), *list_backbones()]
     near = nearest(args.model, names)
-    raise ValueError(f"no detector, segmenter or backbone is called {args.model!r}{near}: see swiftsight list")
+    raise ValueError(
+        f"no detector, segmenter, joint net or backbone is called {args.model!r}{near}: see swiftsight list"
+    )
 
 
 def _measure_net(

@@ -45,7 +45,8 @@ def in_engine(
     if isinstance(net, Segmenter):
         settings = settings_for(net, size=size, free_size=True, keep_scores=True)
     else:
-        settings = settings_for(net, size=size, batch=batch, keep_scores=isinstance(net, JointNet))
+        sampling = "roi_align" if engine == "onnxruntime" else "grid_sample"  # each engine is slow at the other's
+        settings = settings_for(net, size=size, batch=batch, keep_scores=isinstance(net, JointNet), roi_align=sampling)
     path = converted(net, settings, threads=threads)
     if engine == AUTO:
         graph = PictureGraph(net, settings)
@@ -73,7 +74,8 @@ def converted(net: Net, settings: GraphSettings, *, threads: int) -> Path:
 def fingerprint(net: Net, settings: GraphSettings) -> str:
     """A word that changes with anything that the file is made of or by."""
     versions = [metadata.version(package) for package in ("swiftsight", "torch")]
-    digest = hashlib.sha256(repr((net.name, net.options, net.class_names, settings, versions)).encode())
+    names = (net.detector.class_names, net.segmenter.class_names) if isinstance(net, JointNet) else (net.class_names,)
+    digest = hashlib.sha256(repr((net.name, net.options, names, settings, versions)).encode())
     for name, tensor in net.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

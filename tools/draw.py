@@ -146,13 +146,24 @@ def _draw_box(canvas: np.ndarray, box: Sequence[float], colour: Colour, style: S
 
 def draw_text(canvas: np.ndarray, text: str, bottom_left: tuple[int, int], background: Colour, style: Style) -> None:
     """Writes `text` on a filled box into `canvas` [H, W, 3] uint8 RGB; bottom_left: (left, the row below the box)."""
+    written = _written(text, background, style)
+    left, top = bottom_left[0], bottom_left[1] - written.shape[0]
+    part = written[max(0, -top) : max(0, canvas.shape[0] - top), max(0, -left) : max(0, canvas.shape[1] - left)]
+    left, top = max(0, left), max(0, top)
+    canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+
+
+@lru_cache(maxsize=256)  # a class and its score in two digits come again, and letters are slow to draw
+def _written(text: str, background: Colour, style: Style) -> np.ndarray:
+    """The text on its box, [h, w, 3] uint8 RGB."""
     width, height = text_box_size(text, style)
-    left, bottom = bottom_left
-    cv2.rectangle(canvas, (left, bottom - height), (left + width - 1, bottom - 1), background, cv2.FILLED)
+    box = np.full((height, width, 3), background, np.uint8)
     padding, (_, below) = _padding(style), _text_size(text, style)
-    origin = left + padding, bottom - padding - below
+    origin = padding, height - padding - below
     scale = _font_scale(style)
-    cv2.putText(canvas, text, origin, _FONT, scale, contrasting(background), style.text_width, cv2.LINE_AA)
+    cv2.putText(box, text, origin, _FONT, scale, contrasting(background), style.text_width, cv2.LINE_AA)
+    box.flags.writeable = False
+    return box
 
 
 def _fitted(text: str, style: Style, width: int) -> tuple[str, Style]:

@@ -14,6 +14,8 @@ from backbones.cost import Cost, measure_cost
 from backbones.registry import find_builder
 from detect import TwoStageDetector, create_detector, list_detectors
 from detect.registry import DETECTORS
+from joint import JointNet, create_joint, list_joints
+from joint.registry import JOINTS
 from pictures.images import resize_image
 from segment import Segmenter, create_segmenter, list_segmenters
 from segment.registry import SEGMENTERS
@@ -31,7 +33,7 @@ from .part_times import repeated
 
 
 def measure_in_engine(args: argparse.Namespace) -> Report:
-    """Runs `args.model` as its words say. ValueError for a name that is no detector or segmenter, or a wrong size."""
+    """Runs `args.model` as its words say. ValueError for a name that is no such net, or a wrong size."""
     costs: dict[str, Cost] = {}
     if is_exported(args.model):
         if args.weights or args.set:
@@ -87,7 +89,7 @@ def _predictor(net: ExportedNet, size: Sequence[int] | None) -> ExportedDetector
     return predictor
 
 
-def _plain_net(args: argparse.Namespace) -> tuple[TwoStageDetector | Segmenter, dict[str, Any]]:
+def _plain_net(args: argparse.Namespace) -> tuple[TwoStageDetector | Segmenter | JointNet, dict[str, Any]]:
     """The net that is named, and its options."""
     if args.model in list_detectors():
         options = options_of(args, find_builder(DETECTORS, args.model))
@@ -95,4 +97,9 @@ def _plain_net(args: argparse.Namespace) -> tuple[TwoStageDetector | Segmenter, 
     if args.model in list_segmenters():
         options = options_of(args, find_builder(SEGMENTERS, args.model))
         return create_segmenter(args.model, weights=args.weights, **options), options
-    raise ValueError(f"--engine {args.engine} is for detectors and segmenters; {args.model} is none of them")
+    if args.model in list_joints():
+        options = options_of(args, find_builder(JOINTS, args.model))
+        return create_joint(args.model, weights=args.weights, **options), options
+    raise ValueError(
+        f"--engine {args.engine} is for detectors, segmenters and joint nets; {args.model} is none of them"
+    )

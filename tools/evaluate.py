@@ -21,7 +21,7 @@ from .training_config import TrainingConfig
 RULES = ("coco", "voc2007", "voc2012")  # the first is what counts where none is named
 _LEAST_SIDE = 16
 _FOR_SEGMENTERS = ("matrix", "colours", "label_ids")
-_IN_ENGINES = ("detect", "segment")
+_IN_ENGINES = ("detect", "segment", "joint")
 _FOR_SOME_TASKS = {
     ("detect",): ("rule", "strict", "plots", "max_detections", "score_threshold", "hard_nms"),
     ("segment",): _FOR_SEGMENTERS,

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from detect.results import Detections
 from pictures.images import check_picture, resize_image
-from segment.inference import predict_labels, resize_scores
-from segment.predictor import same_shape_size
+from segment.predictor import labels_at, resized, same_shape_size
 from segment.results import Segmentation
 
 from .engines import AUTO, Engine, open_engine
@@ -179,11 +178,14 @@ class ExportedSegmenter:
 
     def finish(self, raw: Answers, picture_size: tuple[int, int]) -> Segmentation:
         """What the file gave -> labels, and scores if kept, at the (height, width) of the picture."""
-        if len(raw) == 1:
-            return Segmentation(torch.from_numpy(_enlarged(raw[0][0], picture_size)).long(), None)
-        scores = resize_scores(torch.from_numpy(raw[1]), picture_size)
-        labels = predict_labels(scores, picture_size)[0]
-        return Segmentation(labels, scores[0] if self.keep_scores else None)
+        if not self.keep_scores:
+            return Segmentation(torch.from_numpy(self.label_map(raw, picture_size)).long(), None)
+        scores = np.stack([resized(each, picture_size) for each in raw[1][0]])
+        return Segmentation(torch.from_numpy(labels_at(scores, picture_size)).long(), torch.from_numpy(scores))
+
+    def label_map(self, raw: Answers, picture_size: tuple[int, int]) -> np.ndarray:
+        """What the file gave -> labels [H, W] uint8 at the (height, width) of the picture."""
+        return _enlarged(raw[0][0], picture_size) if len(raw) == 1 else labels_at(raw[1][0], picture_size)
 
     def labels(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """images [1, 3, h, w] uint8 -> labels [H, W] at (height, width) `size`: what an evaluation asks of a net."""

@@ -31,23 +31,46 @@ def draw_classes(
     Classes in `hidden` (a background), and labels beyond the classes such as 255, leave the picture as it is and do not
     stand in the legend. Raises ValueError where picture and labels differ in size.
     """
-    if labels.shape != picture.shape[:2]:
-        raise ValueError(f"labels are {list(labels.shape)}; expected the picture's size {list(picture.shape[:2])}")
+    canvas = np.ascontiguousarray(picture).copy()
+    draw_classes_(canvas, labels, class_names, colours=colours, opacity=opacity, hidden=hidden)
+    return canvas
+
+
+def draw_classes_(
+    canvas: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    colours: Sequence[Colour] | None = None,
+    opacity: float = 0.5,
+    hidden: Collection[int] = (),
+) -> None:
+    """As `draw_classes`, into `canvas` itself."""
+    if labels.shape != canvas.shape[:2]:
+        raise ValueError(f"labels are {list(labels.shape)}; expected the picture's size {list(canvas.shape[:2])}")
     tints = class_colours(len(class_names), colours)
     shown = np.zeros(256, bool)
     shown[: len(class_names)] = True
     shown[list(hidden)] = False
     table = np.zeros((256, 3), np.uint8)
     table[: len(class_names)] = tints
-    values = labels.astype(np.uint8)
-    # Ten times as quick as table[values]; the name speaks of blue first, but OpenCV only copies three bytes.
-    canvas = cv2.addWeighted(picture, 1 - opacity, cv2.applyColorMap(values, table[:, None]), opacity, 0)
-    counts = np.bincount(values.ravel(), minlength=256)
-    if counts[~shown].any():
-        cv2.copyTo(picture, cv2.LUT(values, (~shown).astype(np.uint8)), canvas)
+    values = labels.astype(np.uint8, copy=False)
+    counts = count_labels(values)
+    is_shown = cv2.LUT(values, shown.astype(np.uint8)) if counts[~shown].any() else np.ones(values.shape, np.uint8)
+    left, top, width, height = cv2.boundingRect(is_shown)
+    if width:
+        place = slice(top, top + height), slice(left, left + width)
+        # Ten times as quick as table[values]; the name speaks of blue first, but OpenCV only copies three bytes.
+        tint = cv2.applyColorMap(values[place], table[:, None])
+        tinted = cv2.addWeighted(canvas[place], 1 - opacity, tint, opacity, 0)
+        canvas[place] = cv2.copyTo(tinted, is_shown[place], canvas[place].copy())
     rows = np.flatnonzero(shown & (counts >= max(1, LEAST_SHARE * values.size))).tolist()
     _draw_legend(canvas, [(class_names[row], _as_colour(tints[row])) for row in rows])
-    return canvas
+
+
+def count_labels(labels: np.ndarray) -> np.ndarray:
+    """labels [H, W] uint8 -> [256] how many pixels each has; three times as quick as `np.bincount`."""
+    return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel().astype(np.int64)  # [256, 1] before OpenCV 5
 
 
 def _draw_legend(canvas: np.ndarray, rows: Sequence[tuple[str, Colour]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backbones.task_net import TaskNet
+    from joint import JointNet
 
 WARM_UP = 3
 
@@ -29,22 +31,35 @@ class Stages(NamedTuple):
 
 DETECTOR_STAGES = Stages(("backbone", "neck", "rpn", "refine", "head"), {"head": "propose"})
 SEGMENTER_STAGES = Stages(("detail_path", "backbone", "decoder", "classifier"), {})
+JOINT_STAGES = Stages(
+    (
+        "backbone",
+        "segmenter.detail_path",
+        *(f"detector.{part}" for part in DETECTOR_STAGES.parts[1:]),
+        "segmenter.decoder",
+        "segmenter.classifier",
+    ),
+    {"detector.head": "propose"},
+)
 
 
 class TimedNet:
     """A net that answers as ever, made fast as the predictors make it, while a clock runs over its parts.
 
-    parts, stages: those of the net, in order; seconds: stage -> what the last call spent there.
+    parts, stages: those of the net, in order; seconds: stage -> what the last call spent there. detector, segmenter:
+    a joint net's, which know the class names.
     """
 
-    def __init__(self, net: TaskNet, stages: Stages) -> None:
+    def __init__(self, net: TaskNet | JointNet, stages: Stages) -> None:
         import torch
 
         from backbones.fusion import fused_copy
 
         self.net: Any = fused_copy(net).to(memory_format=torch.channels_last)
-        self.class_names, self.input_size = net.class_names, net.input_size
-        self.parts = tuple(part for part in stages.parts if getattr(net, part) is not None)
+        self.input_size = net.input_size
+        self.class_names: Any = getattr(net, "class_names", ())
+        self.detector, self.segmenter = (getattr(net, part, None) for part in ("detector", "segmenter"))
+        self.parts = tuple(part for part in stages.parts if attrgetter(part)(net) is not None)
         before = {**stages.before, self.parts[0]: "prepare"}
         rows = (dict.fromkeys((before.get(part, part), part)) for part in self.parts)
         self.stages = (*(stage for row in rows for stage in row), "finish")
@@ -101,9 +116,9 @@ def time_stages(
 
 
 def _one_of(raw: Any, place: int) -> Any:
-    """One picture's part of what a net gives for a batch: a tensor, or a named tuple of tensors."""
+    """One picture's part of what a net gives for a batch: a tensor, or a named tuple of tensors and of such tuples."""
     if isinstance(raw, tuple):
-        return type(raw)(*(each[place : place + 1] for each in raw))
+        return type(raw)(*(_one_of(each, place) for each in raw))
     return raw[place : place + 1]
 
 

@@ -80,11 +80,12 @@ class JoinedPictures(Dataset[tuple[Tensor, Tensor]]):
 class WholePictures(Dataset[tuple[Tensor, Tensor]]):
     """`data` for evaluation: (the whole picture, resized to about as many pixels as `size` has; its full-size labels).
 
-    As `segment.Predictor` does it, so that what is scored is what is used.
+    As `segment.Predictor` does it, so that what is scored is what is used. keep_shape: False to squeeze pictures into
+    `size` itself. size: None to leave them as they are on disk.
     """
 
-    def __init__(self, data: JoinedPictures, size: Size) -> None:
-        self.data, self.size = data, size
+    def __init__(self, data: JoinedPictures, size: Size | None, *, keep_shape: bool = True) -> None:
+        self.data, self.size, self.keep_shape = data, size, keep_shape
 
     @property
     def report(self) -> str:
@@ -97,8 +98,11 @@ class WholePictures(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
         """(image [3, h, w] uint8 RGB, labels [H, W] uint8)."""
         image, labels = self.data[index]
+        if self.size is None:
+            return image, labels
         pixels = image.permute(1, 2, 0).numpy()
-        resized = resize_image(pixels, same_shape_size(self.size, (pixels.shape[0], pixels.shape[1])))
+        own = (pixels.shape[0], pixels.shape[1])
+        resized = resize_image(pixels, same_shape_size(self.size, own) if self.keep_shape else self.size)
         return torch.from_numpy(resized).permute(2, 0, 1).contiguous(), labels
 
 

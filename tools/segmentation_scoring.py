@@ -27,7 +27,6 @@ from .assembly import validation_loader
 from .engine_words import is_exported, runs_elsewhere
 from .engines import AUTO
 from .exported import ExportedNet, ExportedSegmenter
-from .exported_words import SEGMENTATION
 from .label_pictures import write_cityscapes_ids, write_colours, write_labels
 from .loader_errors import unwrap_worker_error
 from .overlay import class_colours
@@ -49,18 +48,21 @@ def score_net(
     if is_exported(args.weights):
         data, exported = _open_data_and_file(config, parts, args)
         size, name, class_names = exported.size, exported.net.name, exported.class_names
+        words = exported.net.words
+        pictures = WholePictures(data, None if words.resize_inside else size, keep_shape=words.free_size)
         answer: Answer = exported.labels
     else:
         data, net = open_data_and_net(config, parts, args.weights)
         name, class_names = net.name, net.class_names
+        pictures = WholePictures(data, size)
         answer = _answer_of(net, size, device, args)
     counts, writers = Counts(data), _writers(data, args)
-    answers = predictions(data, size, config.workers, device, answer)
+    answers = predictions(pictures, config.workers, device, answer)
     for index, (predicted, labels) in enumerate(show_progress(answers, len(data), "pictures")):
         counts.update(index, predicted, labels)
         for write in writers:
             write(index, predicted)
-    mode = _mode(size, args)
+    mode = _mode(size, args) + ("" if pictures.keep_shape else ", squeezed into it")
     text = [f"{name} {args.weights} on {args.split or 'val'}, {mode}", data.report, ""]
     files = {"colours": args.colours, "label ids": args.label_ids}
     if writers and counts.is_empty:  # a test part whose labels are kept by a scoring server
@@ -135,10 +137,10 @@ def open_data_and_net(
 
 
 def predictions(
-    data: JoinedPictures, size: tuple[int, int], workers: int, device: torch.device, answer: Answer
+    pictures: WholePictures, workers: int, device: torch.device, answer: Answer
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(predicted [H, W], labels [H, W]) uint8, picture by picture at full size."""
-    loader = validation_loader(WholePictures(data, size), 1, workers, collate=collate)
+    loader = validation_loader(pictures, 1, workers, collate=collate)
     try:
         for images, labels in loader:
             seen = images.to(device).contiguous(memory_format=torch.channels_last)
@@ -154,8 +156,6 @@ def _open_data_and_file(
 ) -> tuple[JoinedPictures, ExportedSegmenter]:
     """Some parts of the data, and an exported file that runs: both of the same classes, else ValueError."""
     net = ExportedNet(Path(args.weights), engine=args.engine or AUTO, threads=args.threads)
-    if net.words.task == SEGMENTATION and not net.words.free_size:
-        raise ValueError(f"{args.weights} squeezes pictures into one size; export it with --free-size to score it")
     exported = ExportedSegmenter(net, size=args.size)
     with section("data"):
         data = open_pictures(config.data, parts, class_names=exported.class_names)

@@ -9,12 +9,12 @@ import numpy as np
 from segment.formats import camvid, cityscapes
 from segment.results import Segmentation
 
-from .cutout import Background, CutOut
+from .cutout import Background, CutOut, working_size
 from .destinations import label_picture_name
 from .draw import Colour, class_colour
 from .frame_log import FrameLog
 from .label_pictures import write_labels
-from .overlay import LEAST_SHARE, draw_classes
+from .overlay import LEAST_SHARE, count_labels, draw_classes_
 from .table import format_table
 from .views import FramePredictor, View, class_numbers, count
 
@@ -25,9 +25,12 @@ _OFFICIAL_COLOURS = {kind.CLASS_NAMES: kind.CLASS_COLOURS for kind in (camvid, c
 
 
 class LabelledFrame(NamedTuple):
-    """shares: class -> its part of the pixels; classes that are not there are left out."""
+    """labels: [h, w] uint8; scores: [C, h, w] float32 if kept; both of the picture's size, or smaller where they only
+    serve to cut out. shares: class -> its part of the pixels; classes that are not there are left out.
+    """
 
-    segmentation: Segmentation
+    labels: np.ndarray
+    scores: np.ndarray | None
     shares: dict[str, float]
 
 
@@ -36,6 +39,10 @@ class PixelPredictor(FramePredictor, Protocol):
 
     def finish(self, raw: Any, picture_size: tuple[int, int], /) -> Segmentation:
         """What the net gave -> the class of each pixel of the picture of (height, width)."""
+        ...
+
+    def label_map(self, raw: Any, picture_size: tuple[int, int], /) -> np.ndarray:
+        """The same, the labels alone, [H, W] uint8."""
         ...
 
 
@@ -74,20 +81,27 @@ class SegmentationView(View[LabelledFrame]):
 
     def finish(self, raw: Any, picture_size: tuple[int, int]) -> LabelledFrame:
         """See `View`."""
-        found = self.predictor.finish(raw, picture_size)
-        counts = found.labels.flatten().bincount().tolist()
-        pixels = found.labels.numel()
-        names = self.predictor.class_names
-        return LabelledFrame(found, {names[label]: number / pixels for label, number in enumerate(counts) if number})
+        scores = None
+        if self.cut_out is None:
+            labels = self.predictor.label_map(raw, picture_size)
+        else:
+            size = working_size(picture_size) if self.label_folder is None else picture_size
+            found = self.predictor.finish(raw, size)
+            assert found.scores is not None  # the predictor keeps them where there is something to cut out
+            labels, scores = found.labels.numpy().astype(np.uint8), found.scores.numpy()
+        counts = count_labels(labels).tolist()
+        names = zip(self.predictor.class_names, counts, strict=False)
+        return LabelledFrame(labels, scores, {name: number / labels.size for name, number in names if number})
 
     def draw(self, picture: np.ndarray, answer: LabelledFrame) -> np.ndarray:
         """See `View`."""
-        found = answer.segmentation
-        if self.cut_out is not None:
-            assert found.scores is not None  # the predictor keeps them where there is something to cut out
-            return self.cut_out(picture, found.scores.numpy())
-        names, labels = self.predictor.class_names, found.labels.numpy()
-        return draw_classes(picture, labels, names, colours=self.colours, hidden=self.hidden)
+        if self.cut_out is None:
+            names = self.predictor.class_names
+            draw_classes_(picture, answer.labels, names, colours=self.colours, hidden=self.hidden)
+        else:
+            assert answer.scores is not None  # see `finish`
+            self.cut_out.draw_(picture, answer.scores)
+        return picture
 
     def note(
         self, log: FrameLog | None, source: str, size: tuple[int, ...], answer: LabelledFrame, **when: float
@@ -97,7 +111,7 @@ class SegmentationView(View[LabelledFrame]):
             log.write_shares(source, size, answer.shares, **when)
         if self.label_folder is not None:
             path = self.label_folder / label_picture_name(source, when.get("frame"))
-            write_labels(path, answer.segmentation.labels.numpy())
+            write_labels(path, answer.labels)
 
     def amounts(self, answer: LabelledFrame) -> Mapping[str, float]:
         """Parts of the picture, of the classes that are in the legend; see `View`."""

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-_CELL = 4  # pixels: motion is seen on areas of 4 x 4, whose mean hides most of a camera's noise
+CELL = 4  # pixels: motion is seen on areas of 4 x 4, whose mean hides most of a camera's noise
 _STILL, _MOVING = 5.0, 12.0  # change of brightness (0..255) that is taken for noise, and that is motion for certain
 _REACH = 2  # cells around a moving one that count as moving, too
 _MEMORY = 0.86  # how much of the old a still place keeps from frame to frame
@@ -24,17 +24,22 @@ class SteadyScores:
         """Forgets what came before: the next frame begins another video."""
         self._scores = self._seen = None
 
-    def __call__(self, picture: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """picture [H, W, 3] uint8 RGB, scores [H, W] or [C, H, W] float32 -> the scores [same] made steady."""
+    def __call__(self, picture: np.ndarray, scores: np.ndarray, *, cell: int = CELL) -> np.ndarray:
+        """picture [H, W, 3] uint8 RGB, scores [H, W] float32 -> the scores [H, W] made steady.
+
+        cell: the side of the areas on which motion is seen, in pixels of `picture`, which may have been shrunk.
+        """
         height, width = picture.shape[:2]
-        cells = (max(1, width // _CELL), max(1, height // _CELL))
+        cells = (max(1, width // cell), max(1, height // cell))
         view = cv2.resize(picture, cells, interpolation=cv2.INTER_AREA).astype(np.float32)
         if self._scores is None or self._seen is None or self._scores.shape != scores.shape:
             self._scores, self._seen = scores.astype(np.float32), view
             return self._scores
-        change = cv2.blur(cv2.absdiff(view, self._seen).max(axis=2), (3, 3))
+        news = view - self._seen
+        red, green, blue = cv2.split(np.abs(news))
+        change = cv2.blur(cv2.max(cv2.max(red, green), blue), (3, 3))
         moving = cv2.dilate(change, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
-        trust = 1 - _MEMORY * np.clip((_MOVING - moving) / (_MOVING - _STILL), 0, 1)  # in what is new
-        self._seen += trust[:, :, None] * (view - self._seen)
-        self._scores = self._scores + cv2.resize(trust, (width, height)) * (scores - self._scores)
+        kept = np.clip((_MOVING - moving) * (_MEMORY / (_MOVING - _STILL)), 0, _MEMORY)  # of what is old
+        self._seen = view - cv2.merge([kept] * 3) * news
+        self._scores = scores + cv2.resize(kept, (width, height)) * (self._scores - scores)
         return self._scores

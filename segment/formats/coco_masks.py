@@ -95,23 +95,23 @@ def _draw(entries: Sequence[Entry], size: Size, *, ignore_crowds: bool) -> list[
     """What to draw one over the other: ignored regions first, then large objects, then small; None if one has none."""
     drawn: list[tuple[bool, int, Runs, int]] = []
     for entry in entries:
-        runs = _read_outline(entry, size)
+        content = entry.content
+        runs = _read_outline(content.get("segmentation"), size, entry.what)
         if runs is None:
             return None
-        ignored = ignore_crowds and bool(entry.content.get("iscrowd", 0))
+        ignored = ignore_crowds and bool(content.get("iscrowd", 0))
         drawn.append((not ignored, -int(runs[1::2].sum()), runs, IGNORE if ignored else entry.label + 1))
     return [(runs, value) for _, _, runs, value in sorted(drawn, key=lambda one: one[:2])]
 
 
-def _read_outline(entry: Entry, size: Size) -> Runs | None:
+def _read_outline(outline: Any, size: Size, what: str) -> Runs | None:
     """The pixels of one object, or None where it has no outline. Raises ValueError for an outline that is none."""
-    outline = entry.content.get("segmentation")
     if not outline:
         return None
     if isinstance(outline, dict):
-        return _read_run_lengths(outline, size, entry.what)
+        return _read_run_lengths(outline, size, what)
     if not isinstance(outline, list) or not all(_is_polygon(polygon) for polygon in outline):
-        raise ValueError(f"{entry.what} has a segmentation that is no list of polygons [x1, y1, x2, y2, x3, y3, ...]")
+        raise ValueError(f"{what} has a segmentation that is no list of polygons [x1, y1, x2, y2, x3, y3, ...]")
     polygons = [polygon for polygon in outline if len(polygon) >= _FEWEST_NUMBERS]
     if not polygons:  # a point or a line
         return None

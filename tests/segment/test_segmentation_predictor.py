@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from segment import Predictor, Segmenter, create_segmenter
+from segment.inference import predict_labels
+from segment.predictor import labels_at
 
 
 class Stripes:
@@ -66,6 +68,19 @@ def test_scores_are_kept_on_request():
     torch.testing.assert_close(found.scores.sum(dim=0), torch.ones(60, 90))
     torch.testing.assert_close(found.scores.argmax(dim=0), found.labels, rtol=0, atol=0)
     assert 0 < found.scores[1, 30, 30] < found.scores[1, 30, 45]  # soft at the edge of the stripe
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("size", [(37, 50), (20, 30), (9, 61)])
+def test_labels_are_those_of_the_resized_logits(classes, size):
+    logits = torch.randn(1, classes, 20, 30, generator=torch.Generator().manual_seed(0))
+    kept = logits.clone()
+    expected = predict_labels(logits, size)[0]
+    found = labels_at(logits[0].numpy(), size)
+    assert found.dtype == np.uint8
+    assert (torch.from_numpy(found) == expected).float().mean() > 0.999  # but for ties within rounding
+    torch.testing.assert_close(logits, kept, rtol=0, atol=0)
+    assert labels_at(torch.zeros(classes, 4, 4).numpy(), (8, 8)).max() == 0  # of equal classes the first
 
 
 def test_a_net_answers_as_its_own_predict(net):

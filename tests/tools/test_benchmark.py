@@ -214,7 +214,11 @@ def test_noise_where_no_sample_picture_is_installed(monkeypatch: pytest.MonkeyPa
     ("words", "code", "message"),
     [
         (["thundernet_snet50"], 1, "or backbone is called 'thundernet_snet50' (nearest: 'thundernet_snet5"),
-        (["bisenet_xception93"], 1, "no detector, segmenter or backbone is called 'bisenet_xception93' (nearest: 'bi"),
+        (
+            ["bisenet_xception93"],
+            1,
+            "no detector, segmenter, joint net or backbone is called 'bisenet_xception93' (nearest: 'bi",
+        ),
         (["snet49", "--batch", "0"], 2, "--batch 0: expected at least 1"),
         (["snet49", "--repeat", "-1"], 2, "--repeat -1: expected at least 1"),
         (["snet49", "--picture", "a.png"], 2, "--picture"),
@@ -230,3 +234,12 @@ def test_one_line_and_an_exit_code(
     complaint = capsys.readouterr().err.strip().splitlines()
     assert len(complaint) == 1
     assert message in complaint[0]
+
+
+def test_a_joint_net_shows_both_ways_from_one_backbone(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "joint_thundernet_bisenet_snet49", "--size", "64", "96", "--batch", "2", "--repeat", "1"]
+    assert cli.main([*words, "--threads", "1"]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    stages = ["prepare", "backbone", "segmenter.detail_path", "detector.neck", "detector.rpn", "detector.refine",
+              "propose", "detector.head", "segmenter.decoder", "segmenter.classifier", "finish", "total"]  # fmt: skip
+    assert [row for row in rows if row in stages] == stages

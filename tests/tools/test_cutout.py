@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 from swiftsight_tools import cutout
-from swiftsight_tools.cutout import CutOut, blurred, composite, fill, parse_background
-from swiftsight_tools.soft_edges import guided_filter, refine_mask
+from swiftsight_tools.cutout import CutOut, blurred, composite_, fill, parse_background, working_size
+from swiftsight_tools.soft_edges import guided_lines, refine_mask
 from swiftsight_tools.steady import SteadyScores
 
 SIZE = (144, 192)
@@ -58,7 +58,8 @@ def test_the_guided_filter_equals_its_definition():
         box = np.s_[row : row + 2 * radius + 1, column : column + 2 * radius + 1]
         expected[row, column] = slopes[box].mean() * guide[row, column] + offsets[box].mean()
     inside = np.s_[radius:-radius, radius:-radius]  # at the rim the order of mirroring and averaging differs
-    _close(guided_filter(guide, values, radius, epsilon)[inside], expected[inside])
+    slope, offset = guided_lines(guide, values, radius, epsilon)
+    _close((slope * guide + offset)[inside], expected[inside])
 
 
 def test_a_mask_that_is_off_is_drawn_to_the_edge_of_the_picture():
@@ -71,6 +72,16 @@ def test_a_mask_that_is_off_is_drawn_to_the_edge_of_the_picture():
     assert _iou(refined > 0.5, truth) > _iou(off > 0.5, truth) + 0.02
 
 
+def test_edges_found_on_a_small_picture_are_those_of_the_large_one():
+    truth = _disc((144, 192), 90, (288, 384))
+    picture = np.kron(np.where(truth, 170, 80)[:, :, None], np.ones((1, 1, 3))).astype(np.uint8)
+    off = cv2.GaussianBlur(_disc((148, 196), 92, (288, 384)).astype(np.float32), (0, 0), 6)
+    small = cv2.resize(off, (96, 72), interpolation=cv2.INTER_AREA)
+    refined = refine_mask(small, picture)
+    assert refined.shape == truth.shape
+    assert _iou(refined > 0.5, truth) > 0.97 > _iou(cv2.resize(small, (384, 288)) > 0.5, truth)
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_mask_that_is_sure_stays_whatever_the_picture_shows(value):
     mask = np.full(SIZE, value, np.float32)
@@ -81,8 +92,9 @@ def test_a_mask_that_is_sure_stays_whatever_the_picture_shows(value):
 def test_tiny_pictures_have_edges_too(size):
     picture, mask = np.zeros((*size, 3), np.uint8), np.full(size, 0.5, np.float32)
     assert refine_mask(mask, picture).shape == size
-    assert blurred(picture, mask).shape == picture.shape
+    blurred(picture, mask, picture)
     assert SteadyScores()(picture, mask).shape == size
+    assert CutOut(blurred, person=0)(picture, mask[None]).shape == picture.shape
 
 
 # Backgrounds.
@@ -90,14 +102,18 @@ def test_tiny_pictures_have_edges_too(size):
 
 def test_composite_shows_either_picture_or_both():
     picture, background = np.full((1, 3, 3), 200, np.uint8), np.full((1, 3, 3), 100, np.uint8)
-    mask = np.array([[0, 0.5, 1]], np.float32)
-    assert composite(picture, background, mask)[0, :, 0].tolist() == [100, 150, 200]
+    mask = np.array([[0, 127, 255]], np.uint8)
+    composite_(picture, background, mask)
+    assert picture[0, :, 0].tolist() == [100, 150, 200]
+    assert (background == 100).all()
 
 
 def test_a_colour_fills_everything_behind():
     picture = np.zeros((4, 5, 3), np.uint8)
     for word, colour in (("green", (0, 128, 0)), ("#00b140", (0, 177, 64)), ("#00b140ff", (0, 177, 64))):
-        assert (parse_background(word)(picture, np.zeros((4, 5), np.float32)) == colour).all()
+        behind = np.full((8, 10, 3), 9, np.uint8)
+        parse_background(word)(picture, np.zeros((4, 5), np.float32), behind)
+        assert (behind == colour).all()
 
 
 def test_a_picture_fills_everything_behind_and_keeps_its_shape(tmp_path):
@@ -106,8 +122,8 @@ def test_a_picture_fills_everything_behind_and_keeps_its_shape(tmp_path):
     Image.fromarray(background).save(tmp_path / "beach.png")
     behind = parse_background(str(tmp_path / "beach.png"))
     for size in ((80, 160), (20, 40), (80, 80)):
-        filled = behind(np.zeros((*size, 3), np.uint8), np.zeros(size, np.float32))
-        assert filled.shape == (*size, 3)
+        filled = np.full((*size, 3), 9, np.uint8)
+        behind(filled, np.zeros(size, np.float32), filled)
         white = (filled[size[0] // 2, :, 0] > 127).sum()
         assert abs(white - size[0]) <= 1  # as wide as high
     upright = fill(np.zeros((300, 20, 3), np.uint8), (50, 90))
@@ -132,19 +148,23 @@ def test_the_blur_takes_nothing_from_the_person():
     picture = np.full((*SIZE, 3), 60, np.uint8)
     person = _disc((72, 96), 40)
     picture[person] = (255, 0, 0)
-    behind = parse_background(cutout.BLUR)(picture, _disc((72, 96), 44).astype(np.float32))
+    behind = np.zeros_like(picture)
+    parse_background(cutout.BLUR)(picture, _disc((72, 96), 44).astype(np.float32), behind)
     outside = ~_disc((72, 96), 44)
     _close(behind[outside].max(), 60, tolerance=3)
     _close(behind[outside].min(), 60, tolerance=3)
     striped = np.zeros((*SIZE, 3), np.uint8)
     striped[:, ::8] = 255
-    assert blurred(striped, np.zeros(SIZE, np.float32)).std() < 0.2 * striped.std()
+    blurred(striped, np.zeros(SIZE, np.float32), behind)
+    assert behind.std() < 0.2 * striped.std()
 
 
 def test_a_person_who_fills_the_view_is_no_trouble():
     picture = _scene(np.ones(SIZE, bool))
     everything = np.ones(SIZE, np.float32)
-    assert (composite(picture, blurred(picture, everything), everything) == picture).all()
+    assert (CutOut(blurred, person=0)(picture, everything[None]) == picture).all()
+    nobody = CutOut(parse_background("green"), person=0)(picture, 1 - everything[None])
+    assert (nobody == (0, 128, 0)).all()
 
 
 # Still pictures and video.
@@ -229,7 +249,35 @@ def test_the_person_stays_and_the_rest_is_replaced():
     assert (shown[inside] == picture[inside]).all()
     assert (shown[outside] == (0, 177, 64)).all()
     mask = cut.mask(picture, np.stack((1 - person, person)))
-    assert ((mask > 0.05) & (mask < 0.95)).sum() > 100  # the edge is soft
+    assert mask.dtype == np.uint8
+    assert ((mask > 12) & (mask < 243)).sum() > 100  # the edge is soft
     cut.start_over()
     other = cut(picture, np.stack((person, 1 - person)))
     assert (other[inside] == (0, 177, 64)).all()
+
+
+@pytest.mark.parametrize("size", [(432, 768), (431, 767)])
+def test_a_large_picture_is_cut_out_by_its_small_mask(size):
+    """Also where the small mask's places are no whole numbers of pixels."""
+    truth = _disc((200, 500), 120, size)
+    picture = np.where(truth[:, :, None], (220, 180, 160), (60, 70, 80)).astype(np.uint8)
+    soft = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 4)
+    small = cv2.resize(soft, working_size(size)[::-1], interpolation=cv2.INTER_AREA)
+    cuts = [CutOut(parse_background("#00b140"), person=0).mask(picture, each[None]) for each in (soft, small)]
+    assert small.size < soft.size / 3
+    assert _iou(cuts[1] > 127, truth) > 0.98
+    _close(cuts[1], cuts[0], tolerance=2)
+    drawn = CutOut(parse_background("#00b140"), person=0)(picture, small[None])
+    sure = cuts[1] == 255
+    assert (drawn[sure] == picture[sure]).all()
+    assert (drawn[cuts[1] == 0] == (0, 177, 64)).all()
+
+
+def test_specks_far_from_any_person_are_nothing():
+    scores = np.zeros((432, 768), np.float32)
+    scores[100:300, 100:300] = 1
+    scores[20:24, 600:604] = 0.08
+    picture = np.full((432, 768, 3), 90, np.uint8)
+    mask = CutOut(blurred, person=0).mask(picture, scores[None])
+    assert mask[200, 200] == 255
+    assert mask[:, 400:].max() == 0

@@ -78,6 +78,17 @@ def test_text_and_its_background_fill_their_rectangle_and_no_more(side):
     assert 0.1 < letters.mean() < 0.6
 
 
+@pytest.mark.parametrize("corner", [(-15, 50), (170, 60), (20, 10), (30, 108), (-400, 50), (20, -90), (500, 500)])
+def test_a_text_that_reaches_over_the_rim_is_cut_there(corner):
+    """As on a larger canvas, of which the picture is a part; twice, since what was written is kept."""
+    style, margin = style_for(100, 200), 600
+    for _ in range(2):
+        large, canvas = _grey(100 + 2 * margin, 200 + 2 * margin), _grey(100, 200)
+        draw.draw_text(large, "dog 0.50", (corner[0] + margin, corner[1] + margin), class_colour(1), style)
+        draw.draw_text(canvas, "dog 0.50", corner, class_colour(1), style)
+        assert (canvas == large[margin:-margin, margin:-margin]).all()
+
+
 @pytest.mark.parametrize("label_size", [(30, 10), (100, 80), (7, 3)])
 def test_labels_that_fit_lie_inside_the_picture(label_size):
     for seed in range(200):

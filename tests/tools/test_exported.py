@@ -233,6 +233,31 @@ def test_eval_scores_a_file_as_it_scores_the_net(exported_detector, config, caps
         assert why in said
 
 
+def test_eval_scores_a_segmenters_file_of_one_size(exported_segmenter, block_pictures, tmp_path, capsys):
+    """What the words call a file of one size sees pictures squeezed; this one takes any size, so both can be scored."""
+    fixed = tmp_path / "fixed.onnx"
+    _with_words(fixed, exported_segmenter.path, free_size="false")
+    for path in block_pictures.glob("*.png"):
+        red = np.array(Image.open(path))[:, :, 0] > 200
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        Image.fromarray(red.astype(np.uint8)).save(tmp_path / "labels" / path.name)
+    part = {"images": str(block_pictures), "labels": str(tmp_path / "labels")}
+    content = {
+        "task": "segment", "model": {"name": "bisenet", "backbone": "squeezenet1_1"},
+        "data": {"layout": "masks", "class_names": ["background", "person"], "train": part, "val": part},
+        "epochs": 1, "optimizer": {"lr": 0.01}, "sizes": [[64, 96]], "eval_size": [64, 96], "workers": 0,
+    }  # fmt: skip
+    config = tmp_path / "masks.yaml"
+    config.write_text(yaml.safe_dump(content))
+    said = {}
+    for path in (exported_segmenter.path, fixed):
+        code, said[path] = _swiftsight(capsys, "eval", config, path, "--threads", 1)
+        assert code == 0, said[path]
+        assert re.search(r"^person +\d", said[path], re.MULTILINE)
+    assert "squeezed into it" in said[fixed]
+    assert "squeezed" not in said[exported_segmenter.path]
+
+
 def test_a_net_by_name_is_converted_once_and_kept(exported_detector, block_pictures, tmp_path, capsys, monkeypatch):
     written = []
 

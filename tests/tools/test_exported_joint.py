@@ -1,6 +1,7 @@
 """A joint net as one exported file: compared with its two nets on the way out, and used in a demo."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,62 @@ def test_a_demo_takes_the_file(exported: Path, picture: np.ndarray, tmp_path: Pa
     assert record["detections"]
     assert set(record["shares"]) <= {"ground", "sky", "block"}
     assert Path("demo_output/scene_detected.png").is_file()
+
+
+@pytest.mark.export
+def test_bench_measures_the_file(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(exported), "--engine", "onnxruntime", "--threads", "1", "--repeat", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "64 x 96, batch 1" in said
+    for stage in ("prepare", "net", "finish", "total"):
+        assert f"\n{stage} " in said
+
+
+@pytest.mark.export
+def test_eval_scores_the_file_as_it_scores_the_net(
+    exported: Path, picture: np.ndarray, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both kinds of truth; torch suppresses softly, so that its boxes score a little differently."""
+    monkeypatch.chdir(tmp_path)
+    _scene(tmp_path, picture)
+    said = {}
+    for weights, more in ((exported.with_suffix(".safetensors"), []), (exported, ["--engine", "onnxruntime"])):
+        assert main(["eval", "config.yaml", str(weights), "--output", f"{len(said)}.json", *more]) == 0
+        said[weights.suffix] = capsys.readouterr().out
+    assert "float32 in onnxruntime, hard suppression" in said[".onnx"]
+    assert len(json.loads(Path("1.json").read_text())) > 0
+    means = [float(re.search(r"^mean of classes +([0-9.]+)", text, re.MULTILINE).group(1)) for text in said.values()]
+    assert means[1] == pytest.approx(means[0], abs=1.0)
+    assert main(["eval", "config.yaml", str(exported), "--size", "96", "96"]) == 1
+    assert "is made for 64x96 alone" in capsys.readouterr().err
+    assert main(["eval", "config.yaml", str(exported), "--set", "model.name=joint_thundernet_bisenet_snet535"]) == 1
+    assert f"is an exported {NAME}; the config's net is joint_thundernet_bisenet_snet535" in capsys.readouterr().err
+
+
+def _scene(folder: Path, picture: np.ndarray) -> None:
+    """A config, and a set of one picture with a box and labels."""
+    Image.fromarray(picture).save(folder / "scene.png")
+    labels = np.zeros(picture.shape[:2], np.uint8)
+    labels[10:60, 20:70] = 2
+    (folder / "labels").mkdir()
+    Image.fromarray(labels).save(folder / "labels" / "scene.png")
+    (folder / "images").mkdir()
+    Image.fromarray(picture).save(folder / "images" / "scene.png")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 10, 50, 50], "area": 2500, "iscrowd": 0}
+    image = {"id": 1, "file_name": "scene.png", "width": picture.shape[1], "height": picture.shape[0]}
+    content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "block"}]}
+    (folder / "truth.json").write_text(json.dumps(content))
+    boxes = {"annotations": "truth.json", "images": "images"}
+    masks = {"images": "images", "labels": "labels"}
+    config = {
+        "task": "joint",
+        "model": {"name": NAME, "detector_options": SMALL},
+        "data": {"boxes": {"train": boxes, "val": boxes},
+                 "masks": {"layout": "masks", "class_names": ["ground", "sky", "block"], "train": masks, "val": masks}},
+        "sizes": [[64, 96]], "eval_size": [64, 96], "batch_size": 1, "epochs": 1, "workers": 0, "ema": None,
+        "optimizer": {"kind": "adamw", "lr": 0.001},
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(json.dumps(config))
 
 
 @pytest.mark.export
