@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-
-from compress import binarize_, deploy_bits, holds_bits
 
 from . import named_nets
 from .base import Backbone
+from .binary_layers import BinaryChoice, read_binary, with_binary_layers
 from .catalogue import CATALOGUE
 from .evaluation import in_evaluation
 from .named_nets import words_of
@@ -26,13 +25,12 @@ from .weights import load_weights, normalisation_words, read_metadata, read_norm
 DEFAULT_CLASSES = 1000
 
 
-class Classifier(nn.Module):
+class Classifier(BinaryChoice):
     """A backbone under the head that its publication gives it.
 
     `forward` is the published net, on pictures that are normalised already. `losses` and `predict` take them as they
     are, RGB 0..255, and normalise as the backbone expects. name, options (what the backbone's builder was told),
-    class_names and input_size (height, width) go along in a weights file, as does `binary`: {} for real layers, else
-    what `binarize_` was told.
+    class_names and input_size (height, width) go along in a weights file, as does `binary`.
     """
 
     mean: Tensor
@@ -53,7 +51,6 @@ class Classifier(nn.Module):
         self.head = backbone.classifier_head(num_classes)
         self.name, self.num_classes, self.input_size = name, num_classes, input_size
         self.options: dict[str, Any] = {}
-        self.binary: dict[str, Any] = {}
         self.class_names: tuple[str, ...] = tuple(f"class {index}" for index in range(num_classes))
         # Not in the state dict, whose names are those of the published net.
         self.register_buffer("mean", torch.empty(1, 3, 1, 1), persistent=False)
@@ -65,13 +62,6 @@ class Classifier(nn.Module):
         self.backbone.input_mean, self.backbone.input_std = input_mean, input_std
         self.mean.copy_(torch.tensor(input_mean).view(1, 3, 1, 1))
         self.std.copy_(torch.tensor(input_std).view(1, 3, 1, 1))
-
-    def binarize_(
-        self, mode: str, skip: Sequence[str] = (), *, keep_ends: bool = True, scale_inputs: bool = False
-    ) -> None:
-        """As `compress.binarize_`, and a weights file will say so."""
-        binarize_(self, mode, skip, keep_ends=keep_ends, scale_inputs=scale_inputs)
-        self.binary = {"mode": mode, "skip": list(skip), "keep_ends": keep_ends, "scale_inputs": scale_inputs}
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W], normalised -> logits [N, num_classes]."""
@@ -143,8 +133,7 @@ def create_classifier(
     classifier = Classifier(backbone, num_classes=num_classes, name=name, input_size=saved.input_size)
     classifier.options = options
     classifier.class_names = saved.class_names or classifier.class_names
-    if saved.binary:
-        classifier = _with_binary_layers(classifier, saved.binary, path)
+    classifier = with_binary_layers(classifier, saved.binary, path)
     if path is not None:
         load_weights(classifier, path, name=name)
         normalisation = read_normalisation(read_metadata(path))
@@ -152,20 +141,6 @@ def create_classifier(
             normalisation.get("input_mean", backbone.input_mean), normalisation.get("input_std", backbone.input_std)
         )
     return classifier
-
-
-def _with_binary_layers(classifier: Classifier, binary: dict[str, Any], path: Path | None) -> Classifier:
-    """The classifier made as the file's words say; ValueError where they make no sense."""
-    told = {key: value for key, value in binary.items() if key != "bits"}
-    try:
-        classifier.binarize_(**told)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: its metadata gives binary {binary!r}: {error}") from None
-    if not binary.get("bits"):
-        return classifier
-    used = deploy_bits(classifier)
-    assert isinstance(used, Classifier)
-    return used
 
 
 class SavedClassifier(NamedTuple):
@@ -189,11 +164,7 @@ def read_saved(path: Path, name: str) -> SavedClassifier:
         input_size = (int(height), int(width))
     except (ValueError, TypeError):
         raise ValueError(f"{path}: its metadata gives input_size {size}; expected [height, width]") from None
-    try:
-        binary = dict(json.loads(metadata.get("binary", "{}")))
-    except (ValueError, TypeError):
-        raise ValueError(f"{path}: its metadata gives binary {metadata['binary']}; expected an object") from None
-    return SavedClassifier(words.class_names, input_size, words.options, binary)
+    return SavedClassifier(words.class_names, input_size, words.options, read_binary(metadata, path))
 
 
 def save_classifier(
@@ -215,6 +186,4 @@ def save_classifier(
         "input_size": json.dumps(classifier.input_size),
         **normalisation_words(classifier.backbone),
     }
-    if classifier.binary:
-        metadata["binary"] = json.dumps({**classifier.binary, "bits": holds_bits(classifier)})
     save_weights(classifier, path, metadata=metadata, half=half)

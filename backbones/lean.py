@@ -8,6 +8,7 @@ and the 1x1 convolution that reads it has its columns in that order. Channels of
 their own, which goes through pools and depthwise convolutions into the columns of the next dense convolution.
 ShuffleNetV1 shuffles between two grouped convolutions: where the first one has groups, neither can take up the order
 as it is, and the first is written as a dense one with zeros, at so many times the multiply-adds as there are groups.
+XNOR layers, whose signs know no zero, stay there as they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from compress import XNORConv2d
 
 from .channel_order import OrderFollower
 from .evaluation import in_evaluation
@@ -91,7 +94,7 @@ class ShuffleFreeStage(nn.Module):
             _order_rows_(_last_conv(row), order)
         for branch, columns in zip(self.branches[1:], plan.reads, strict=True):
             first = next(part for part in branch.modules() if isinstance(part, nn.Conv2d))
-            first.weight.data = first.weight.data[:, columns].contiguous()
+            _order_columns_(first, columns)
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, ceil(H/2), ceil(W/2)]."""
@@ -120,7 +123,7 @@ def lean_copy(net: Net, example: Tensor | None = None) -> Net:
     stages = []
     for parent in list(copied.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, GroupedShuffleUnit):
+            if isinstance(child, GroupedShuffleUnit) and not _has_signs(child):
                 setattr(parent, name, ShuffleFreeGroupedUnit(child))
             elif _is_stage(child):
                 stages.append(ShuffleFreeStage([unit for unit in child.children() if isinstance(unit, ShuffleUnit)]))
@@ -158,8 +161,22 @@ def _is_stage(module: nn.Module) -> bool:
     return bool(units) and all(isinstance(unit, ShuffleUnit) for unit in units) and strides[0] and not any(strides[1:])
 
 
+def _has_signs(unit: nn.Module) -> bool:
+    return any(isinstance(part, XNORConv2d) for part in unit.modules())
+
+
 def _last_conv(row: nn.Module) -> nn.Conv2d:
     return [part for part in row.modules() if isinstance(part, nn.Conv2d)][-1]
+
+
+def _order_columns_(convolution: nn.Conv2d, order: Sequence[int]) -> None:
+    """The input channels of a convolution without groups in another order; those of the norm in an XNOR layer, too."""
+    convolution.weight.data = convolution.weight.data[:, order].contiguous()
+    norm = getattr(convolution, "norm", None)
+    if isinstance(norm, nn.BatchNorm2d):
+        for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            assert values is not None
+            values.data = values.data[order]
 
 
 def _order_rows_(convolution: nn.Conv2d, order: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mmengine.registry import Registry
 
+from .binary_layers import BinaryChoice, binary_words, read_binary, with_binary_layers
 from .registry import check_overrides, find_builder, nearest, preset
 from .task_net import TaskNet
 from .weights import load_weights, read_metadata, save_weights
@@ -19,10 +20,13 @@ _LOGGER = logging.getLogger("backbones")
 
 
 class SavedWords(NamedTuple):
-    """What a weights file says beside its tensors: class names (none in a bare file), and the builder's options."""
+    """What a weights file says beside its tensors: class names (none in a bare file), the builder's options, and which
+    layers are binary (see `binary_layers`).
+    """
 
     class_names: tuple[str, ...]
     options: dict[str, Any]
+    binary: dict[str, Any] = {}  # noqa: RUF012 (nobody changes it)
 
 
 def register_presets(registry: Registry, family: Callable[..., TaskNet], backbones: Iterable[str]) -> None:
@@ -83,13 +87,14 @@ def create_net(
     if num_classes is None:
         num_classes = len(class_names) or default_classes
     told = {**saved.options, **options}
-    net: TaskNet = builder(num_classes=num_classes, **told)
+    net: TaskNet = with_binary_layers(builder(num_classes=num_classes, **told), saved.binary, path)
     told.pop("backbone_weights", None)  # a place to start from, no part of the net
     net.name, net.options = name, told
     if class_names:
         net.class_names = class_names
     if path is not None and new_classes:
-        anew = _names_by_classes(net, builder(num_classes=num_classes + 1, **told))
+        other = with_binary_layers(builder(num_classes=num_classes + 1, **told), saved.binary, path)
+        anew = _names_by_classes(net, other)
         _load(net, path, anew)
         _say_anew(path, saved, told, anew)
     elif path is not None:
@@ -129,7 +134,7 @@ def read_saved(registry: Registry, name: str, path: Path) -> SavedWords:
         check_overrides(name, find_builder(registry, name), options)
     except ValueError as error:
         raise ValueError(f"{path}: in its metadata, {error}") from None
-    return SavedWords(tuple(class_names), options)
+    return SavedWords(tuple(class_names), options, read_binary(metadata, path))
 
 
 def _load(net: TaskNet, path: Path, keep: Collection[str] = ()) -> None:
@@ -157,7 +162,7 @@ def write_options(name: str, options: Mapping[str, Any]) -> str:
 
 
 class NamedNet(Protocol):
-    """What a weights file says of a net beside its tensors."""
+    """What a weights file says of a net beside its tensors and which layers are binary."""
 
     name: str
     num_classes: int
@@ -177,6 +182,7 @@ def words_of(net: NamedNet, registry: Registry, kind: str) -> dict[str, str]:
         "name": net.name,
         "class_names": json.dumps(net.class_names),
         "options": write_options(net.name, net.options),
+        **(binary_words(net) if isinstance(net, BinaryChoice) else {}),
     }
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .base import Backbone
+from .binary_layers import BinaryChoice
 
 
-class TaskNet(nn.Module):
+class TaskNet(BinaryChoice):
     """A detector or segmenter on a backbone.
 
-    name, options (what the builder was told), class_names and input_size (height, width) go along in a weights file.
-    Pictures come as RGB 0..255; mean and deviation are buffers, so nobody can normalise differently.
+    name, options (what the builder was told), class_names, input_size (height, width) and `binary` go along in a
+    weights file. Pictures come as RGB 0..255; mean and deviation are buffers, so nobody can normalise differently.
     """
 
     mean: Tensor

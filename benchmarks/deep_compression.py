@@ -127,34 +127,43 @@ def choose(work_dir: Path, names: Sequence[str]) -> None:
     print(format_table(["net", "changes", "seed", "error % dense", "pruned", "packed", "ratio"], table))
 
 
-def run_shipped(work_dir: Path) -> None:
-    """Squeeze both nets by the command at every setting, and score what is read from its file."""
-    folder = data_folder() / "coco_person"
+def squeeze_shipped(net: str, settings: str, work_dir: Path) -> Path:
+    """The packed file of a shipped net by these settings, made by the command if it is not there."""
+    file = work_dir / f"{net} {settings}.packed"
+    if not file.is_file():
+        words = ["squeeze", net, "--weights", "person", "--output", str(file), *settings.split()]
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = main_of_command(words)
+        if code:
+            raise SystemExit(f"squeezing {net} by {settings} failed")
+    return file
 
-    def run(key: Row) -> Row:
-        scored = SCORED[key["net"]]
+
+def score_shipped(work_dir: Path, net: str, settings: str | None, count: int | None = None) -> Row:
+    """Figure, bytes and ratio of a shipped net by these settings, None for as it is; count: on the first pictures."""
+
+    def run(_: Row) -> Row:
+        scored = SCORED[net]
         dense = scored.create(weights="person")
         parameters = 4 * sum(tensor.numel() for tensor in dense.state_dict().values())
-        if key["settings"] is None:
-            return {"figure": scored.score(dense, folder), "bytes": parameters, "ratio": 1.0}
-        file = work_dir / f"{key['net']}.packed"
-        options = key["settings"].split()
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = main_of_command(["squeeze", key["net"], "--weights", "person", "--output", str(file), *options])
-        if code:
-            raise SystemExit(f"squeezing {key} failed")
-        size = file.stat().st_size
-        figure = scored.score(scored.create(weights=file), folder)
+        file = None if settings is None else squeeze_shipped(net, settings, work_dir)
+        size = parameters if file is None else file.stat().st_size
+        made = dense if file is None else scored.create(weights=file)
+        figure = scored.score(made, data_folder() / "coco_person", count)
         return {"figure": figure, "bytes": size, "ratio": parameters / size}
 
-    todo = [{"net": name, "settings": settings} for settings in (None, *SHIPPED_SETTINGS) for name in SCORED]
-    rows = fill(work_dir / "shipped.jsonl", todo, run)
+    key = {"net": net, "settings": settings, **({"pictures": count} if count else {})}
+    return fill(work_dir / "shipped.jsonl", [key], run)[0]
+
+
+def run_shipped(work_dir: Path) -> None:
+    """Squeeze both nets by the command at every setting, and score what is read from its file."""
     for name, scored in SCORED.items():
-        own = [row for row in rows if row["key"]["net"] == name]
+        own = {settings: score_shipped(work_dir, name, settings) for settings in (None, *SHIPPED_SETTINGS)}
         table = [
-            [row["key"]["settings"] or "float32", f"{row['bytes']:,}", f"{row['ratio']:.1f}", f"{row['figure']:.4f}",
-             f"{100 * (row['figure'] - own[0]['figure']):+.2f}"]
-            for row in own
+            [settings or "float32", f"{row['bytes']:,}", f"{row['ratio']:.1f}", f"{row['figure']:.4f}",
+             f"{100 * (row['figure'] - own[None]['figure']):+.2f}"]
+            for settings, row in own.items()
         ]  # fmt: skip
         print(f"\n{name}\n{format_table(['settings', 'bytes', 'ratio', scored.what, 'points'], table)}")
 

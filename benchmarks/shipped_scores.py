@@ -19,33 +19,42 @@ from segment.formats.coco_masks import CocoMasks
 from segment.metrics import ConfusionMatrix
 
 
-def person_ap(net: Any, folder: Path) -> float:
-    """AP of a detector on the 300 pictures of the person set's val part; `folder`: of the set."""
-    data = CocoDetection(folder / "person_val.json", folder / "val", transform=Resize(net.input_size))
-    rows = []
-    for index in range(len(data)):
+def person_ap(net: Any, folder: Path, count: int | None = None) -> float:
+    """AP of a detector on the 300 pictures of the person set's val part; `folder`: of the set; count: on the first ones
+    alone.
+    """
+    size = getattr(net, "size", None) or net.input_size
+    data = CocoDetection(folder / "person_val.json", folder / "val", transform=Resize(size))
+    rows, seen = [], []
+    for index in range(min(count or len(data), len(data))):
         images, (target,) = collate([data[index]])
         (found,) = net.predict(images)
         factors = target.original_size[1] / images.shape[-1], target.original_size[0] / images.shape[-2]
         rows += coco_results(found.scaled(*factors), target.image_id, data.category_ids)
-    return float(evaluate_detections(rows, folder / "person_val.json").figures["AP"])
+        seen.append(target.image_id)
+    return float(evaluate_detections(rows, folder / "person_val.json", image_ids=seen).figures["AP"])
 
 
-def person_iou(net: Any, folder: Path) -> float:
-    """IoU of the person on the 113 outlined pictures of that part, in one confusion matrix."""
+def person_iou(net: Any, folder: Path, count: int | None = None) -> float:
+    """IoU of the person on the 113 outlined pictures of that part, in one confusion matrix; count: as above."""
+    return outlined_iou(Predictor(net), folder, count)
+
+
+def outlined_iou(label: Callable[[np.ndarray], Any], folder: Path, count: int | None = None) -> float:
+    """The same of whatever labels a picture."""
     data = CocoMasks(folder / "person_val.json", folder / "val", class_names=("person",))
-    label, confusion = Predictor(net), ConfusionMatrix(2)
-    for index in range(len(data)):
+    confusion = ConfusionMatrix(2)
+    for index in range(min(count or len(data), len(data))):
         image, labels = data[index]
         confusion.update(label(np.ascontiguousarray(image.permute(1, 2, 0).numpy())).labels, labels)
     return float(confusion.scores(("background", "person")).class_iou[1])
 
 
 class Scored(NamedTuple):
-    """create(weights=...): the net; score(net, folder): its figure, which is called `what`."""
+    """create(weights=...): the net; score(net, folder, count): its figure, which is called `what`."""
 
     create: Callable[..., Any]
-    score: Callable[[Any, Path], float]
+    score: Callable[..., float]
     what: str
 
 

@@ -1,6 +1,15 @@
 """Smaller nets: transformations of any `nn.Module`, which know no task."""
 
-from .binary import BinaryWeightConv2d, BinaryWeightLinear, XNORConv2d, XNORLinear, binarize_
+from .binary import (
+    BinaryWeightConv2d,
+    BinaryWeightLinear,
+    XNORConv2d,
+    XNORLinear,
+    binarize_,
+    is_binary,
+    make_plain_,
+    settle_binary_,
+)
 from .coding import Account
 from .deep_compression import Settings, deep_compress_, finish_
 from .distill import Distiller, LogitLesson
@@ -37,13 +46,16 @@ __all__ = [
     "finish_",
     "gradual_density",
     "holds_bits",
+    "is_binary",
     "is_packed",
     "layers_of",
+    "make_plain_",
     "pack",
     "prune_",
     "pruning_of",
     "read_packed_metadata",
     "round_others_",
+    "settle_binary_",
     "share_",
     "sharing_of",
     "simplify_norms_",

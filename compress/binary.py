@@ -51,9 +51,11 @@ def sign(numbers: Tensor) -> Tensor:
 def binary_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
     """weight [O, ...] -> its signs, and for each filter the scale alpha, the mean of its |weights|, [O, 1, ...].
 
-    Their product is the best approximation of the filter by one number and signs (section 3.1, equations 3 to 6).
+    Their product is the best approximation of the filter by one number and signs (section 3.1, equations 3 to 6). The
+    mean is taken in double precision: of filters that are alpha times signs already it is that alpha, to the last bit.
     """
-    return sign(weight), weight.abs().mean(dim=tuple(range(1, weight.dim())), keepdim=True)
+    means = weight.abs().mean(dim=tuple(range(1, weight.dim())), keepdim=True, dtype=torch.float64)
+    return sign(weight), means.to(weight.dtype)
 
 
 class BinaryWeightConv2d(nn.Conv2d):
@@ -189,25 +191,52 @@ def _can_be_binary(layer: nn.Module) -> bool:
 
 def _binary_form(layer: nn.Module, mode: str, scale_inputs: bool) -> nn.Module:
     """The binary layer that takes over the parameters of a convolution or linear layer."""
-    options: dict[str, Any] = {
-        "bias": layer.bias is not None,
-        "device": layer.weight.device,
-        "dtype": layer.weight.dtype,
-    }
-    if mode == "xnor":
-        options["scale_inputs"] = scale_inputs
+    if mode == "bwn":
+        return _remade(layer, BinaryWeightConv2d, BinaryWeightLinear)
+    return _remade(layer, XNORConv2d, XNORLinear, scale_inputs=scale_inputs)
+
+
+def _remade(layer: nn.Module, conv: type[nn.Conv2d], linear: type[nn.Linear], **options: Any) -> nn.Module:
+    """A layer of one of these kinds, with the shape and the parameters of another."""
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    options |= {"bias": layer.bias is not None, "device": layer.weight.device, "dtype": layer.weight.dtype}
     made: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
         places = ("stride", "padding", "dilation", "groups", "padding_mode")
         options |= {name: getattr(layer, name) for name in places}
-        conv = BinaryWeightConv2d if mode == "bwn" else XNORConv2d
         made = conv(layer.in_channels, layer.out_channels, (layer.kernel_size[0], layer.kernel_size[1]), **options)
     else:
-        assert isinstance(layer, nn.Linear)
-        linear = BinaryWeightLinear if mode == "bwn" else XNORLinear
         made = linear(layer.in_features, layer.out_features, **options)
     made.weight, made.bias = layer.weight, layer.bias
     return made.train(layer.training)
+
+
+def is_binary(layer: nn.Module) -> bool:
+    """Whether it is a layer of this module, with real weights behind its signs."""
+    return isinstance(layer, BinaryWeightConv2d | BinaryWeightLinear | XNORConv2d | XNORLinear)
+
+
+@torch.no_grad()
+def settle_binary_(model: nn.Module) -> None:
+    """Give the model's binary layers the weights that they compute with, alpha sign(W), in the place of the real ones.
+
+    Every output stays what it is, to the last bit. A packed file then holds a bit a weight.
+    """
+    for layer in model.modules():
+        if is_binary(layer):
+            assert isinstance(layer.weight, Tensor)
+            signs, scales = binary_weights(layer.weight)
+            layer.weight.copy_(signs * scales)
+
+
+def make_plain_(model: nn.Module) -> None:
+    """Put ordinary layers in the place of those with binary weights and real inputs: the same outputs, to the last bit,
+    for less work. XNOR layers are left as they are.
+    """
+    layers = [part for part in model.modules() if isinstance(part, BinaryWeightConv2d | BinaryWeightLinear)]
+    for layer in layers:
+        settle_binary_(layer)
+    replace_modules(model, {id(layer): _remade(layer, nn.Conv2d, nn.Linear) for layer in layers})
 
 
 def replace_modules(model: nn.Module, made: Mapping[int, nn.Module]) -> None:

@@ -3,8 +3,9 @@
 **Reference**: Han et al., Deep Compression, ICLR 2016, arXiv:1510.00149, sections 2 to 4.
 
 **Deviations**: nothing has to be told: weights of few different values become a codebook and indices, weights with many
-zeros what is kept and distances, whatever made them so. Codebooks and other numbers are stored in half precision where
-they lose nothing by it.
+zeros what is kept and distances, whatever made them so; filters that are a number times signs (XNOR-Net,
+arXiv:1603.05279, section 3.1) become that number and bits. Codebooks and other numbers are stored in half precision
+where they lose nothing by it.
 
 The file, all numbers with the lowest byte first:
 
@@ -18,6 +19,8 @@ The file, all numbers with the lowest byte first:
              4 bits each, the bits of each run in 2 bytes
     plain    codebooks and whatever has no code: their first bytes, their second bytes, and so on
     code     the Huffman code of the coded tensors, one right behind the other
+    signs    of each tensor of signs a bit a weight, 1 for minus, each beginning with a new byte (from version 2 on; a
+             file without any is of version 1)
 
 Any damage changes the hash, which is compared before anything else is read. Nothing is unpickled.
 """
@@ -30,7 +33,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,10 +42,11 @@ from torch import Tensor, nn
 from . import huffman, relative_index
 from .coding import Account, Code, CodedLayer, account_of, code_layer, decode_layer, huffman_code
 from .layers import Layer, check_keys, layers_of, value_for
+from .sign_coding import account_of_signs, code_signs, decode_signs, is_signs
 
 MAGIC = b"SWFTPACK"
 SUFFIX = ".packed"
-VERSION = 1
+VERSION = 2
 _HASH_BYTES = 8
 _HASHED_FROM = len(MAGIC) + _HASH_BYTES
 _FRONT = struct.Struct("<8s8sQH3I")
@@ -76,7 +80,7 @@ class Unpacked(NamedTuple):
 
 class _Entry(NamedTuple):
     """A tensor in the header. is_half: floats stored as halves; entries: how many, where it is coded, else None;
-    clusters: length of the codebook, 0 where each entry has a value of its own.
+    clusters: length of the codebook, 0 where each entry has a value of its own; is_signs: a scale a row, and signs.
     """
 
     name: str
@@ -85,6 +89,7 @@ class _Entry(NamedTuple):
     is_half: bool
     entries: int | None
     clusters: int
+    is_signs: bool = False
 
     @property
     def size(self) -> int:
@@ -99,7 +104,18 @@ class _Entry(NamedTuple):
     @property
     def plain_count(self) -> int:
         """Numbers of it among the plain ones."""
+        if self.is_signs:
+            return self.shape[0]
         return self.size if self.entries is None else self.clusters or self.entries
+
+    @property
+    def sign_bytes(self) -> int:
+        """Of it among the signs."""
+        return -(-self.size // 8) if self.is_signs else 0
+
+    def as_row(self) -> list[Any]:
+        """In the header; without the last mark where it says nothing, as in version 1."""
+        return list(self if self.is_signs else self[:-1])
 
 
 def is_packed(start: bytes) -> bool:
@@ -138,6 +154,7 @@ class _Stored(NamedTuple):
     plain: np.ndarray
     code: Code | None
     account: Account | None
+    signs: bytes = b""
 
 
 def _store(name: str, tensor: Tensor, layer: Layer | None, index_bits: int | None) -> _Stored:
@@ -147,6 +164,8 @@ def _store(name: str, tensor: Tensor, layer: Layer | None, index_bits: int | Non
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     patterns = flat.view(_SIGNED[tensor.element_size()]).numpy().view(f"u{tensor.element_size()}")
     coded = None
+    if layer is not None and tensor.dtype == torch.float32 and is_signs(patterns, tensor.shape):
+        return _store_signs(name, tensor, layer, patterns)
     if layer is not None and index_bits is not None and tensor.is_floating_point():
         coded = code_layer(patterns, index_bits)
     plain = patterns if coded is None else coded.values
@@ -159,6 +178,14 @@ def _store(name: str, tensor: Tensor, layer: Layer | None, index_bits: int | Non
     return _Stored(entry, plain if halves is None else halves, code, account)
 
 
+def _store_signs(name: str, tensor: Tensor, layer: Layer, patterns: np.ndarray) -> _Stored:
+    scales, signs = code_signs(patterns, tensor.shape)
+    halves = _as_halves(scales)
+    entry = _Entry(name, "float32", tuple(tensor.shape), halves is not None, None, 0, is_signs=True)
+    account = account_of_signs(layer, len(patterns), len(scales), entry.item)
+    return _Stored(entry, scales if halves is None else halves, None, account, signs)
+
+
 def _as_halves(patterns: np.ndarray) -> np.ndarray | None:
     """Patterns of float32 as those of float16, if every number stays what it is."""
     numbers = patterns.view(np.float32)
@@ -169,16 +196,17 @@ def _as_halves(patterns: np.ndarray) -> np.ndarray | None:
 
 
 def _write(metadata: dict[str, str], stored: Sequence[_Stored]) -> bytes:
-    tensors = [list(part.entry) for part in stored]
+    tensors = [part.entry.as_row() for part in stored]
     header = json.dumps({"metadata": metadata, "tensors": tensors}, separators=(",", ":")).encode()
     segments = [segment for part in stored if part.code for segment in part.code.segments]
     bits = [part.code.bits for part in stored if part.code]
     code = np.packbits(np.concatenate(bits)).tobytes() if bits else b""
     parts = (header, _write_tables(segments), _write_plain([part.plain for part in stored]))
     deflated = [zlib.compress(part) for part in parts]
-    length = _FRONT.size + sum(map(len, deflated)) + len(code)
-    front = _FRONT.pack(MAGIC, bytes(_HASH_BYTES), length, VERSION, *map(len, deflated))
-    hashed = b"".join([front[_HASHED_FROM:], *deflated, code])
+    signs = [part.signs for part in stored if part.entry.is_signs]
+    length = _FRONT.size + sum(map(len, [*deflated, code, *signs]))
+    front = _FRONT.pack(MAGIC, bytes(_HASH_BYTES), length, 2 if signs else 1, *map(len, deflated))
+    hashed = b"".join([front[_HASHED_FROM:], *deflated, code, *signs])
     return MAGIC + _hash(hashed) + hashed
 
 
@@ -214,15 +242,19 @@ def unpack(content: bytes) -> Unpacked:
     """The tensors of a packed file. ValueError, in one line, for a file that is damaged, cut off, none of these or of a
     newer version.
     """
-    header, tables, plain, code = _check(content)
+    header, tables, plain, rest = _check(content)
     metadata, entries = _read_header(header)
     try:
+        code, signs = _split_signs(rest, entries)
         segments = _read_tables(tables, entries)
         symbols = iter(huffman.decode(code, segments))
         values = _read_plain(plain, entries)
         state = {}
         for entry, numbers in zip(entries, values, strict=True):
             patterns = numbers
+            if entry.is_signs:
+                patterns = decode_signs(numbers, signs[: entry.sign_bytes], entry.size)
+                signs = signs[entry.sign_bytes :]
             if entry.entries is not None:
                 steps = next(symbols)
                 coded = CodedLayer(steps, next(symbols) if entry.clusters else None, numbers)
@@ -234,7 +266,7 @@ def unpack(content: bytes) -> Unpacked:
 
 
 def _check(content: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Header, tables and plain numbers, inflated, and the code of a file that is whole."""
+    """Header, tables and plain numbers, inflated, and the code and signs of a file that is whole."""
     if not is_packed(content):
         raise ValueError("this is no packed file")
     if len(content) < _FRONT.size:
@@ -251,6 +283,14 @@ def _check(content: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         raise ValueError("the packed file makes no sense: its parts are longer than it is")
     header, tables, plain = (_inflate(content[begin:end]) for begin, end in pairwise(ends))
     return header, tables, plain, content[ends[-1] :]
+
+
+def _split_signs(rest: bytes, entries: Sequence[_Entry]) -> tuple[bytes, bytes]:
+    """What stands behind the plain numbers -> code and signs."""
+    sign_bytes = sum(entry.sign_bytes for entry in entries)
+    if sign_bytes > len(rest):
+        raise ValueError(f"{len(rest)} bytes of code and signs; expected at least {sign_bytes}")
+    return rest[: len(rest) - sign_bytes], rest[len(rest) - sign_bytes :]
 
 
 def _inflate(deflated: bytes) -> bytes:
@@ -288,7 +328,13 @@ def _is_sensible(entry: _Entry) -> bool:
         and (entry.kind == "float32" or not entry.is_half)
         and all(type(number) is int and 0 <= number <= _MOST_NUMBERS for number in numbers)
         and (entry.entries is None or entry.entries <= entry.size)
+        and (entry.is_signs is False or _is_sensible_signs(entry))
     )
+
+
+def _is_sensible_signs(entry: _Entry) -> bool:
+    plain = entry.entries is None and entry.clusters == 0 and entry.kind == "float32"
+    return entry.is_signs is True and plain and entry.size > 0 and len(entry.shape) > 1
 
 
 def _read_tables(tables: bytes, entries: Sequence[_Entry]) -> list[huffman.Segment]:

@@ -76,6 +76,13 @@ class Segmenter(TaskNet):
         self.auxiliary_weight = auxiliary_weight
         self.loss = loss or PixelLoss()
 
+    def ends(self) -> tuple[str, ...]:
+        """Each layer that sees the picture, the classifier's last one, and the heads that only learn."""
+        layers = [(name, part) for name, part in self.named_modules() if isinstance(part, nn.Conv2d)]
+        seeing = [name for name, layer in layers if layer.in_channels == self.mean.shape[1]]
+        last = [name for name, _ in layers if name.startswith("classifier")][-1:]
+        return (*seeing, *last, *(["auxiliary"] if len(self.auxiliary) else []))
+
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W] uint8 or float, RGB 0..255, of any size -> logits [N, C, H, W]."""
         return self.forward_features(self.features(images), (images.shape[-2], images.shape[-1]))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from .distill_config import ClassifierDistillConfig
 from .schema import Limits
-from .training_config import Balance, Size, TrainingConfig
+from .training_config import Balance, BinarizeConfig, Size, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,11 @@ class FoldersConfig:
     class_balance: Balance | None = None
 
 
-@dataclass(frozen=True)
-class BinarizeConfig:
-    """Binary weights ("bwn"), or binary weights and inputs ("xnor"): the arguments of `compress.binarize_`."""
-
-    mode: Literal["bwn", "xnor"]
-    skip: tuple[str, ...] = ()
-    keep_ends: bool = True
-    scale_inputs: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class ClassificationConfig(TrainingConfig):
     """label_smoothing: the part of the truth that is spread over all classes; augmentation: arguments of
     `CropAugmentation`; eval_crop: side of the middle that is scored, of the shorter side of the picture;
-    distill: a teacher, if there is one; binarize: make the layers binary, behind the weights that the net starts from.
+    distill: a teacher, if there is one; binarize: make the layers binary.
     """
 
     nets: ClassVar[str] = "backbones"

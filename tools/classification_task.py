@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from backbones import Classifier, create_classifier, save_classifier
 from backbones.registry import BACKBONES, find_builder
 
+from .binary_choice import choose_layers
 from .class_folders import ClassFolders, collate
 from .classification_config import ClassificationConfig
 from .crops import CropAugmentation, MiddleCrop
@@ -87,12 +87,7 @@ def create_net(config: ClassificationConfig, num_classes: int | None, weights: P
     checked = arguments(find_builder(BACKBONES, name), options, "model")
     sources = {"weights": weights} if weights else start
     net = create_classifier(name, num_classes=num_classes, **sources, **checked)
-    wanted = {**dataclasses.asdict(config.binarize), "skip": list(config.binarize.skip)} if config.binarize else {}
-    if wanted and not net.binary and not weights:
-        net.binarize_(**wanted)
-    if wanted != net.binary:
-        held = f"binarize {net.binary}" if net.binary else "real layers"
-        raise ValueError(f"{weights or start['weights']} is of {held}; the config says binarize: {wanted or 'nothing'}")
+    choose_layers(net, config.binarize, start["weights"], scored=weights)
     return net
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from .distill_config import DetectorDistillConfig
 from .schema import ChosenBy
-from .training_config import Balance, Size, TrainingConfig
+from .training_config import Balance, BinarizeConfig, Size, TrainingConfig
 
 Figure = Literal["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 
@@ -97,7 +97,9 @@ class YoloData(BoxesData):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfig(TrainingConfig):
-    """augmentation: arguments of `SSDAugmentation`; distill: a teacher, if there is one."""
+    """augmentation: arguments of `SSDAugmentation`; distill: a teacher, if there is one; binarize: make the
+    layers binary.
+    """
 
     nets: ClassVar[str] = "detectors"
     side_step: ClassVar[int] = 16
@@ -105,6 +107,7 @@ class DetectionConfig(TrainingConfig):
     task: Literal["detect"] = "detect"
     data: Annotated[CocoData | VocData | YoloData, ChosenBy("layout", default="coco")]
     distill: DetectorDistillConfig | None = None
+    binarize: BinarizeConfig | None = None
     augmentation: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[Size, ...] = ((320, 320),)
     eval_size: Size = (320, 320)

@@ -25,6 +25,7 @@ from detect.results import Detections, Target
 from detect.transforms import Resize, SSDAugmentation, Transform
 from pictures.splits import read_split
 
+from .binary_choice import choose_layers
 from .detection_config import (
     BoxesData,
     BoxesPart,
@@ -142,6 +143,7 @@ def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> TwoStag
         **checked,
     )
     net.class_names = class_names
+    choose_layers(net, config.binarize, weights)
     return net
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from .distill_config import SegmenterDistillConfig
 from .schema import ChosenBy, OneOrMore
-from .training_config import Count, TrainingConfig
+from .training_config import BinarizeConfig, Count, TrainingConfig
 
 Figure = Literal["mIoU", "mean_accuracy", "pixel_accuracy", "weighted_IoU"]
 
@@ -123,7 +123,7 @@ class CocoData(LabelledData):
 class SegmentationConfig(TrainingConfig):
     """sizes: of the crops to learn from; eval_size: how large the net sees whole pictures, each in its own shape with
     about so many pixels; their labels are compared at full size. augmentation: arguments of `ScaleCropFlip`;
-    distill: a teacher, if there is one.
+    distill: a teacher, if there is one; binarize: make the layers binary.
     """
 
     nets: ClassVar[str] = "segmenters"
@@ -131,6 +131,7 @@ class SegmentationConfig(TrainingConfig):
     task: Literal["segment"]
     data: Annotated[CityscapesData | CamVidData | MasksData | CocoData, ChosenBy("layout")]
     distill: SegmenterDistillConfig | None = None
+    binarize: BinarizeConfig | None = None
     augmentation: dict[str, Any] = field(default_factory=dict)
     paste_probability: float = 0.0
     eval_batch_size: Count = 1

@@ -21,6 +21,7 @@ from segment.pasting import PastedObjects
 from segment.registry import SEGMENTERS
 from segment.transforms import ScaleCropFlip
 
+from .binary_choice import choose_layers
 from .sampler import Request
 from .schema import arguments, convert, section
 from .segmentation_config import SegmentationConfig
@@ -112,6 +113,7 @@ def create_net(config: SegmentationConfig, class_names: tuple[str, ...], weights
         name, num_classes=len(class_names), weights=weights or start, input_size=config.eval_size, **checked
     )
     net.class_names = class_names
+    choose_layers(net, config.binarize, start, scored=weights)
     return net
 
 

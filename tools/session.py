@@ -49,7 +49,7 @@ Checkpoint = tuple[Path, dict[str, Any]]
 # What a resumed run may change without a word, besides its task's own keys: none of it changes a number.
 _FREE = ("workers", "log_every", "checkpoint")
 # What it may not change: the saved tensors would not fit, or would mean something else.
-_FIXED = ("task", "model", "freeze", "data.class_names", "optimizer.kind", "optimizer.lr_factors", "ema")
+_FIXED = ("task", "model", "freeze", "binarize", "data.class_names", "optimizer.kind", "optimizer.lr_factors", "ema")
 
 
 class TrainingSession:

@@ -99,6 +99,18 @@ class LateSizesConfig:
     sizes: tuple[Size, ...]
 
 
+@dataclass(frozen=True)
+class BinarizeConfig:
+    """Binary weights ("bwn"), or binary weights and inputs ("xnor"): the arguments of the net's `binarize_`, which
+    comes when it has the weights that it starts from.
+    """
+
+    mode: Literal["bwn", "xnor"]
+    skip: tuple[str, ...] = ()
+    keep_ends: bool = True
+    scale_inputs: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """What `swiftsight train` reads whatever the task is; each task adds its own keys.

@@ -134,3 +134,13 @@ def test_the_original_is_left_alone_and_nets_without_shuffles_are_taken():
     torch.testing.assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
     other = used(create_backbone("mobilenet_v2"))
     assert_same(other, lean_copy(other), torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("mode", ["bwn", "xnor"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "shufflenet_v1_g3_x0_5"])
+def test_channels_of_binary_layers(name, mode):
+    net = create_classifier(name, num_classes=5)
+    net.binarize_(mode)
+    used(net).double()  # single precision may turn a sign round
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert_same(net, lean_copy(net, images), images)

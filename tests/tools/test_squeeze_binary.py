@@ -1,0 +1,148 @@
+"""`swiftsight squeeze --method bwn` and `xnor`: from real weights to a file of bits that the other verbs load."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from swiftsight_tools.cli import main
+
+from backbones import read_metadata, read_state_dict
+from compress import is_binary
+from detect import create_detector, save_detector
+from segment import create_segmenter
+
+NAME = "thundernet_snet49"
+REAL = ("backbone.stages.0.0", "rpn.objectness", "rpn.deltas", "head.classify", "head.regress")
+OPTIONS = {"fc_channels": 32, "rpn_channels": 32, "input_size": (64, 64)}
+CONFIG = """
+model: {{name: thundernet_snet49, fc_channels: 32, rpn_channels: 32, train_proposals: 60, samples: 20}}
+data:
+  train: {{annotations: {folder}/train.json, images: {folder}/images}}
+  val: {{annotations: {folder}/val.json, images: {folder}/images}}
+sizes: [[64, 64]]
+eval_size: [64, 64]
+batch_size: 4
+epochs: 1
+optimizer: {{kind: adamw, lr: 0.003, weight_decay: 0.05}}
+clip_grad: 5.0
+workers: 0
+threads: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small detector of two classes."""
+    torch.manual_seed(0)
+    net = create_detector(NAME, num_classes=2, **OPTIONS)
+    net.class_names = ("red block", "blue block")
+    path = tmp_path_factory.mktemp("weights") / "blocks.safetensors"
+    save_detector(net, path)
+    return path
+
+
+@pytest.fixture
+def config(tiny_coco: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "blocks.yaml"
+    path.write_text(CONFIG.format(folder=tiny_coco))
+    return path
+
+
+def squeeze(weights: Path, output: Path, *more: str) -> int:
+    return main(["squeeze", NAME, "--weights", str(weights), "--output", str(output), *more])
+
+
+def answers(net: torch.nn.Module) -> list[torch.Tensor]:
+    images = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.inference_mode():
+        return list(net.eval()(images))
+
+
+def assert_same_bits(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_binary_weights_become_an_ordinary_net_with_the_same_answers(weights, tmp_path, tiny_coco, capsys) -> None:
+    output, report = tmp_path / "blocks.packed", tmp_path / "report.json"
+    assert squeeze(weights, output, "--method", "bwn", "--report", str(report)) == 0
+    said = capsys.readouterr().out
+    assert "not trained: without --config" in said
+    assert "the same to the last bit" in said
+    binary = create_detector(NAME, weights=weights)
+    binary.binarize_("bwn")
+    packed = create_detector(NAME, weights=output)
+    assert not any(map(is_binary, packed.modules()))
+    assert packed.class_names == ("red block", "blue block")
+    assert_same_bits(answers(packed), answers(binary))
+    layers = json.loads(report.read_text())["layers"]
+    assert [layer["name"] for layer in layers if layer["kind"] == "real fc"] == ["head.classify", "head.regress"]
+    (fc,) = (layer for layer in layers if layer["name"] == "head.fc.0")
+    assert fc == {"name": "head.fc.0", "kind": "binary fc", "shape": [32, 245], "dense_bytes": 4 * 32 * 245,
+                  "coded_bytes": 32 * 245 // 8 + 4 * 32}  # fmt: skip
+    picture = tiny_coco / "images" / "blocks_01.jpg"
+    assert main(["demo", "--weights", str(output), "--source", str(picture), "--output", str(tmp_path / "o")]) == 0
+
+
+def test_a_trained_xnor_net_is_the_same_net_in_a_file_of_bits(weights, config, tmp_path, capsys) -> None:
+    output = tmp_path / "blocks.packed"
+    words = ["--method", "xnor", "--config", str(config), "--skip", "neck", "--device", "cpu"]
+    assert squeeze(weights, output, *words, "--epochs", "1") == 0
+    best = tmp_path / "blocks.packed.training" / "xnor" / "best.safetensors"
+    trained, packed = (create_detector(NAME, weights=path) for path in (best, output))
+    assert packed.binary == trained.binary == {"mode": "xnor", "skip": ["neck"], "keep_ends": True,
+                                               "scale_inputs": False}  # fmt: skip
+    assert_same_bits(answers(packed), answers(trained))
+    moved = read_state_dict(best)["backbone.stages.2.1.branch.0.0.norm.running_mean"]
+    assert moved.abs().max() > 0.001  # it was trained
+    assert not any(is_binary(packed.get_submodule(name)) for name in (*REAL, "neck.coarse"))
+    assert is_binary(packed.get_submodule("head.fc.0"))
+    assert "not trained" not in capsys.readouterr().out
+    assert main(["eval", str(config), str(output), "--device", "cpu"]) == 0
+    assert "AP50" in capsys.readouterr().out
+    again = tmp_path / "again.packed"  # a trained net needs no config
+    assert squeeze(best, again, "--method", "xnor", "--skip", "neck") == 0
+    states = [read_state_dict(path) for path in (again, output)]
+    assert states[0].keys() == states[1].keys()
+    assert_same_bits(list(states[0].values()), list(states[1].values()))
+    assert squeeze(best, again, "--method", "bwn", "--skip", "neck") == 1
+    assert "is of binarize {'mode': 'xnor'" in capsys.readouterr().err
+    assert squeeze(best, again, "--bits", "6") == 1
+    assert "is of binary layers; --method bwn or xnor stores them" in capsys.readouterr().err
+
+
+def test_a_segmenter_s_ends_and_what_only_learns_stay_real() -> None:
+    net = create_segmenter("bisenet_shufflenet_v2_x0_5", num_classes=3)
+    net.binarize_("xnor")
+    real = {name for name, part in net.named_modules() if isinstance(part, torch.nn.Conv2d) and not is_binary(part)}
+    ends = {"backbone.stages.0.0", "detail_path.0.0", "classifier.1", "auxiliary.0.0.0", "auxiliary.1.1"}
+    assert ends <= real
+    assert not {"detail_path.1.0", "classifier.0.0", "decoder.refine_coarse.0"} & real
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--method", "bwn", "--density", "0.5"], 2, "--density is for deep-compression, not for --method bwn"),
+        (["--method", "xnor", "--bits", "5"], 2, "--bits is for deep-compression, not for --method xnor"),
+        (["--method", "bwn", "--plot", "a.png"], 2, "--plot is for deep-compression, not for --method bwn"),
+        (["--method", "bwn", "--scale-inputs"], 2, "--scale-inputs is for xnor, not for --method bwn"),
+        (["--method", "bwn", "--epochs", "3"], 2, "--epochs goes with --config"),
+        (["--method", "bwn", "--skip", "hed"], 1, "this net has no part called 'hed' (nearest: 'head')"),
+        (["--method", "xor"], 2, "invalid choice: 'xor'"),
+    ],
+)
+def test_what_is_refused_in_one_line(weights, tmp_path, monkeypatch, capsys, more, code, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert squeeze(weights, Path("a.packed"), *more) == code
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_of_a_file_that_make_no_sense_are_refused(weights, tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    state, words = read_state_dict(weights), read_metadata(weights)
+    save_file(state, tmp_path / "odd.safetensors", metadata={**words, "binary": '{"mode": "none"}'})
+    with pytest.raises(ValueError, match="mode is 'none'; expected one of bwn, xnor"):
+        create_detector(NAME, weights=tmp_path / "odd.safetensors")
