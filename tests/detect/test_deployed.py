@@ -51,7 +51,7 @@ def assert_as_predicted(found, predicted):
     for number, one in enumerate(predicted):
         count = len(one)
         torch.testing.assert_close(boxes[number, :count], one.boxes, rtol=1e-4, atol=2e-2)
-        torch.testing.assert_close(scores[number, :count], one.scores, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scores[number, :count], one.scores, rtol=1e-4, atol=1e-3)  # of boxes that far off
         assert labels[number, :count].tolist() == one.labels.tolist()
         assert not boxes[number, count:].any()
         assert not scores[number, count:].any()
