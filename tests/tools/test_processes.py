@@ -219,7 +219,7 @@ def test_two_processes_take_the_steps_of_one_with_the_whole_batch(task: str, run
     )
     assert change > 1e-3  # the average lags behind the weights
     for part in ("net", "averaged"):
-        torch.testing.assert_close(two[part], one[part], rtol=0, atol=change / 200)  # rounding, amplified by three steps
+        torch.testing.assert_close(two[part], one[part], rtol=0, atol=change / 200)  # three steps amplify rounding
     losses = [[record["loss"] for record in read_log(runs / part / task, "train")] for part in ("two", "one")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
