@@ -1,4 +1,4 @@
-"""A tiny detector and a tiny segmenter, exported once for all tests of exported files."""
+"""A tiny detector and a tiny segmenter, exported once for all tests of exported files, and one to squeeze."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +9,21 @@ import torch
 
 from detect import TwoStageDetector, create_detector, save_detector
 from segment import Segmenter, create_segmenter, save_segmenter
+
+_BLOCK_CONFIG = """
+model: {{name: thundernet_snet49, fc_channels: 32, rpn_channels: 32, train_proposals: 60, samples: 20}}
+data:
+  train: {{annotations: {folder}/train.json, images: {folder}/images}}
+  val: {{annotations: {folder}/val.json, images: {folder}/images}}
+sizes: [[64, 64]]
+eval_size: [64, 64]
+batch_size: 4
+epochs: 40
+optimizer: {{kind: adamw, lr: 0.003, weight_decay: 0.05}}
+clip_grad: 5.0
+workers: 0
+threads: 1
+"""
 
 
 class ExportedPair(NamedTuple):
@@ -103,3 +118,22 @@ def _export(folder: Path, *words: object) -> str:
                      *map(str, words)])  # fmt: skip
     assert code == 0, said.getvalue()
     return said.getvalue()
+
+
+@pytest.fixture(scope="session")
+def block_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small detector of `tiny_coco`'s two classes, with weights as drawn."""
+    torch.manual_seed(0)
+    net = create_detector("thundernet_snet49", num_classes=2, fc_channels=32, rpn_channels=32, input_size=(64, 64))
+    net.class_names = ("red block", "blue block")
+    path = tmp_path_factory.mktemp("weights") / "blocks.safetensors"
+    save_detector(net, path)
+    return path
+
+
+@pytest.fixture
+def block_config(tiny_coco: Path, tmp_path: Path) -> Path:
+    """A config that trains that detector on `tiny_coco`; more epochs than a test wants."""
+    path = tmp_path / "blocks.yaml"
+    path.write_text(_BLOCK_CONFIG.format(folder=tiny_coco))
+    return path

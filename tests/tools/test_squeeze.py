@@ -9,58 +9,25 @@ from swiftsight_tools.cli import main
 
 from backbones import read_metadata, read_state_dict
 from compress import pruning_of
-from detect import create_detector, save_detector, shipped_weights
+from detect import create_detector, shipped_weights
 from pictures.images import read_image
 from segment import create_segmenter, save_segmenter
 
 NAME = "thundernet_snet49"
-OPTIONS = {"fc_channels": 32, "rpn_channels": 32, "input_size": (64, 64)}
-CONFIG = """
-model: {{name: thundernet_snet49, fc_channels: 32, rpn_channels: 32, train_proposals: 60, samples: 20}}
-data:
-  train: {{annotations: {folder}/train.json, images: {folder}/images}}
-  val: {{annotations: {folder}/val.json, images: {folder}/images}}
-sizes: [[64, 64]]
-eval_size: [64, 64]
-batch_size: 4
-epochs: 40
-optimizer: {{kind: adamw, lr: 0.003, weight_decay: 0.05}}
-clip_grad: 5.0
-workers: 0
-threads: 1
-"""
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small detector of two classes."""
-    torch.manual_seed(0)
-    net = create_detector(NAME, num_classes=2, **OPTIONS)
-    net.class_names = ("red block", "blue block")
-    path = tmp_path_factory.mktemp("weights") / "blocks.safetensors"
-    save_detector(net, path)
-    return path
-
-
-@pytest.fixture
-def config(tiny_coco: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "blocks.yaml"
-    path.write_text(CONFIG.format(folder=tiny_coco))
-    return path
 
 
 def squeeze(weights: Path, output: Path, *more: str) -> int:
     return main(["squeeze", NAME, "--weights", str(weights), "--output", str(output), *more])
 
 
-def test_a_file_several_times_smaller_with_its_report(weights, tmp_path, capsys) -> None:
+def test_a_file_several_times_smaller_with_its_report(block_weights, tmp_path, capsys) -> None:
     output, report, plot = (tmp_path / name for name in ("blocks.packed", "report.json", "plot.png"))
     more = ["--density", "0.3", "--bits", "5", "--report", str(report), "--plot", str(plot)]
-    assert squeeze(weights, output, *more) == 0
+    assert squeeze(block_weights, output, *more) == 0
     said = capsys.readouterr().out
     assert "pruned: 30.0 % of the weights are left" in said
     assert "the same to the last bit" in said
-    assert weights.stat().st_size / output.stat().st_size > 5
+    assert block_weights.stat().st_size / output.stat().st_size > 5
     (last,) = (line.split() for line in said.splitlines() if line.startswith("file (P+Q+H)"))
     assert last[2] == f"{output.stat().st_size:,}"
     assert json.loads(report.read_text())["stages"]["file (P+Q+H)"] == output.stat().st_size
@@ -68,16 +35,16 @@ def test_a_file_several_times_smaller_with_its_report(weights, tmp_path, capsys)
     net = create_detector(NAME, weights=output)
     assert net.class_names == ("red block", "blue block")
     assert pruning_of(net).density == pytest.approx(0.3, abs=0.001)
-    assert read_metadata(output) == read_metadata(weights)
+    assert read_metadata(output) == read_metadata(block_weights)
 
 
-def test_the_other_verbs_load_it(weights, tmp_path, tiny_coco, config, capsys) -> None:
+def test_the_other_verbs_load_it(block_weights, tmp_path, tiny_coco, block_config, capsys) -> None:
     output = tmp_path / "blocks.packed"
-    assert squeeze(weights, output, "--method", "deep-compression") == 0
+    assert squeeze(block_weights, output, "--method", "deep-compression") == 0
     picture = tiny_coco / "images" / "blocks_01.jpg"
     assert main(["demo", "--weights", str(output), "--source", str(picture), "--output", str(tmp_path / "o")]) == 0
     assert (tmp_path / "o" / "blocks_01_detected.jpg").is_file()
-    assert main(["eval", str(config), str(output), "--device", "cpu"]) == 0
+    assert main(["eval", str(block_config), str(output), "--device", "cpu"]) == 0
     assert "AP50" in capsys.readouterr().out
 
 
@@ -96,19 +63,19 @@ def test_heads_that_only_training_uses_are_left_out_unless_asked_for(tmp_path) -
     assert read_state_dict(output)[parts[0]].any()
 
 
-def test_with_a_training_in_between_the_zeros_stay_and_the_values_stay_few(weights, config, tmp_path, capsys) -> None:
+def test_with_a_training_the_zeros_stay_and_the_values_stay_few(block_weights, block_config, tmp_path, capsys) -> None:
     output = tmp_path / "blocks.packed"
-    more = ["--config", str(config), "--epochs", "2", "--density", "0.4", "--bits", "4", "--device", "cpu"]
-    assert squeeze(weights, output, *more) == 0
+    more = ["--config", str(block_config), "--epochs", "2", "--density", "0.4", "--bits", "4", "--device", "cpu"]
+    assert squeeze(block_weights, output, *more) == 0
     trained = read_state_dict(tmp_path / "blocks.packed.training" / "pruned" / "best.safetensors")
-    state, before = read_state_dict(output), read_state_dict(weights)
+    state, before = read_state_dict(output), read_state_dict(block_weights)
     for name in ("head.fc.0.weight", "neck.coarse.weight"):
         assert torch.equal(state[name] == 0, trained[name] == 0)
         assert len(state[name].unique()) <= 16
         kept = trained[name] != 0
         assert (trained[name][kept] != before[name][kept]).float().mean() > 0.5
     assert "pruned: 2 epochs" in capsys.readouterr().out
-    assert squeeze(weights, output, *more) == 0  # finished trainings are not done again
+    assert squeeze(block_weights, output, *more) == 0  # finished trainings are not done again
     assert capsys.readouterr().out.count("nothing is left to train") == 2
     assert all(torch.equal(tensor, state[name]) for name, tensor in read_state_dict(output).items())
 
@@ -128,18 +95,18 @@ def test_with_a_training_in_between_the_zeros_stay_and_the_values_stay_few(weigh
         (["--weights", "no.packed"], 1, "no weights file 'no.packed'"),
     ],
 )
-def test_what_is_refused_in_one_line(weights, tmp_path, monkeypatch, capsys, more, code, message) -> None:
+def test_what_is_refused_in_one_line(block_weights, tmp_path, monkeypatch, capsys, more, code, message) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SWIFTSIGHT_DATA", raising=False)
-    assert squeeze(weights, Path("a.packed"), *more) == code
+    assert squeeze(block_weights, Path("a.packed"), *more) == code
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_weights_of_another_net_are_refused(weights, config, tmp_path, capsys) -> None:
-    words = ["squeeze", "thundernet_snet146", "--weights", str(weights), "--output", str(tmp_path / "a.packed")]
+def test_the_weights_of_another_net_are_refused(block_weights, block_config, tmp_path, capsys) -> None:
+    words = ["squeeze", "thundernet_snet146", "--weights", str(block_weights), "--output", str(tmp_path / "a.packed")]
     assert main(words) == 1
     assert "holds weights of thundernet_snet49, not of thundernet_snet146" in capsys.readouterr().err
 

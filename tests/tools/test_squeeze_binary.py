@@ -9,44 +9,11 @@ from swiftsight_tools.cli import main
 
 from backbones import read_metadata, read_state_dict
 from compress import is_binary
-from detect import create_detector, save_detector
+from detect import create_detector
 from segment import create_segmenter
 
 NAME = "thundernet_snet49"
 REAL = ("backbone.stages.0.0", "rpn.objectness", "rpn.deltas", "head.classify", "head.regress")
-OPTIONS = {"fc_channels": 32, "rpn_channels": 32, "input_size": (64, 64)}
-CONFIG = """
-model: {{name: thundernet_snet49, fc_channels: 32, rpn_channels: 32, train_proposals: 60, samples: 20}}
-data:
-  train: {{annotations: {folder}/train.json, images: {folder}/images}}
-  val: {{annotations: {folder}/val.json, images: {folder}/images}}
-sizes: [[64, 64]]
-eval_size: [64, 64]
-batch_size: 4
-epochs: 1
-optimizer: {{kind: adamw, lr: 0.003, weight_decay: 0.05}}
-clip_grad: 5.0
-workers: 0
-threads: 1
-"""
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small detector of two classes."""
-    torch.manual_seed(0)
-    net = create_detector(NAME, num_classes=2, **OPTIONS)
-    net.class_names = ("red block", "blue block")
-    path = tmp_path_factory.mktemp("weights") / "blocks.safetensors"
-    save_detector(net, path)
-    return path
-
-
-@pytest.fixture
-def config(tiny_coco: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "blocks.yaml"
-    path.write_text(CONFIG.format(folder=tiny_coco))
-    return path
 
 
 def squeeze(weights: Path, output: Path, *more: str) -> int:
@@ -63,13 +30,13 @@ def assert_same_bits(found: list[torch.Tensor], expected: list[torch.Tensor]) ->
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_binary_weights_become_an_ordinary_net_with_the_same_answers(weights, tmp_path, tiny_coco, capsys) -> None:
+def test_binary_weights_become_an_ordinary_net_that_answers_alike(block_weights, tmp_path, tiny_coco, capsys) -> None:
     output, report = tmp_path / "blocks.packed", tmp_path / "report.json"
-    assert squeeze(weights, output, "--method", "bwn", "--report", str(report)) == 0
+    assert squeeze(block_weights, output, "--method", "bwn", "--report", str(report)) == 0
     said = capsys.readouterr().out
     assert "not trained: without --config" in said
     assert "the same to the last bit" in said
-    binary = create_detector(NAME, weights=weights)
+    binary = create_detector(NAME, weights=block_weights)
     binary.binarize_("bwn")
     packed = create_detector(NAME, weights=output)
     assert not any(map(is_binary, packed.modules()))
@@ -84,10 +51,10 @@ def test_binary_weights_become_an_ordinary_net_with_the_same_answers(weights, tm
     assert main(["demo", "--weights", str(output), "--source", str(picture), "--output", str(tmp_path / "o")]) == 0
 
 
-def test_a_trained_xnor_net_is_the_same_net_in_a_file_of_bits(weights, config, tmp_path, capsys) -> None:
+def test_a_trained_xnor_net_is_the_same_net_in_a_file_of_bits(block_weights, block_config, tmp_path, capsys) -> None:
     output = tmp_path / "blocks.packed"
-    words = ["--method", "xnor", "--config", str(config), "--skip", "neck", "--device", "cpu"]
-    assert squeeze(weights, output, *words, "--epochs", "1") == 0
+    words = ["--method", "xnor", "--config", str(block_config), "--skip", "neck", "--device", "cpu"]
+    assert squeeze(block_weights, output, *words, "--epochs", "1") == 0
     best = tmp_path / "blocks.packed.training" / "xnor" / "best.safetensors"
     trained, packed = (create_detector(NAME, weights=path) for path in (best, output))
     assert packed.binary == trained.binary == {"mode": "xnor", "skip": ["neck"], "keep_ends": True,
@@ -98,7 +65,7 @@ def test_a_trained_xnor_net_is_the_same_net_in_a_file_of_bits(weights, config, t
     assert not any(is_binary(packed.get_submodule(name)) for name in (*REAL, "neck.coarse"))
     assert is_binary(packed.get_submodule("head.fc.0"))
     assert "not trained" not in capsys.readouterr().out
-    assert main(["eval", str(config), str(output), "--device", "cpu"]) == 0
+    assert main(["eval", str(block_config), str(output), "--device", "cpu"]) == 0
     assert "AP50" in capsys.readouterr().out
     again = tmp_path / "again.packed"  # a trained net needs no config
     assert squeeze(best, again, "--method", "xnor", "--skip", "neck") == 0
@@ -132,17 +99,17 @@ def test_a_segmenter_s_ends_and_what_only_learns_stay_real() -> None:
         (["--method", "xor"], 2, "invalid choice: 'xor'"),
     ],
 )
-def test_what_is_refused_in_one_line(weights, tmp_path, monkeypatch, capsys, more, code, message) -> None:
+def test_what_is_refused_in_one_line(block_weights, tmp_path, monkeypatch, capsys, more, code, message) -> None:
     monkeypatch.chdir(tmp_path)
-    assert squeeze(weights, Path("a.packed"), *more) == code
+    assert squeeze(block_weights, Path("a.packed"), *more) == code
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_words_of_a_file_that_make_no_sense_are_refused(weights, tmp_path) -> None:
+def test_words_of_a_file_that_make_no_sense_are_refused(block_weights, tmp_path) -> None:
     from safetensors.torch import save_file
 
-    state, words = read_state_dict(weights), read_metadata(weights)
+    state, words = read_state_dict(block_weights), read_metadata(block_weights)
     save_file(state, tmp_path / "odd.safetensors", metadata={**words, "binary": '{"mode": "none"}'})
     with pytest.raises(ValueError, match="mode is 'none'; expected one of bwn, xnor"):
         create_detector(NAME, weights=tmp_path / "odd.safetensors")
