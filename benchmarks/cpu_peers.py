@@ -48,10 +48,11 @@ from peer_nets import FASTER_SIZE, YOLO, LRASPPLabels, YoloParts, as_traced_onnx
 from segmenters import NUM_CLASSES, parse_size
 from segmenters import OURS as SEGMENTERS
 from segmenters import PEER as LRASPP
-from swiftsight_tools.benchmark import processor_name, spread
+from swiftsight_tools.cores import processor_name
+from swiftsight_tools.engines.picture_graph import GraphSettings, PictureGraph
 from swiftsight_tools.fast_packages import installed_version
+from swiftsight_tools.measuring.report import spread
 from swiftsight_tools.peer_detectors import COCO_CLASSES, PEERS
-from swiftsight_tools.picture_graph import GraphSettings, PictureGraph
 from swiftsight_tools.plots import COLOURS
 from swiftsight_tools.table import format_table
 from torch import Tensor, nn

@@ -22,11 +22,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from swiftsight_tools.cutout import CutOut, blurred, working_size
+from swiftsight_tools.frames.cutout import CutOut, blurred, working_size
+from swiftsight_tools.frames.segmentation_view import PERSON
+from swiftsight_tools.frames.soft_edges import refine_mask
+from swiftsight_tools.frames.steady import SteadyScores
 from swiftsight_tools.model_choice import choose_weights
-from swiftsight_tools.segmentation_view import PERSON
-from swiftsight_tools.soft_edges import refine_mask
-from swiftsight_tools.steady import SteadyScores
 from swiftsight_tools.table import format_table
 from swiftsight_tools.video import frames
 

@@ -29,16 +29,16 @@ from typing import Any, NamedTuple
 
 import cv2
 from peers import FastestDet, YoloxNano
-from swiftsight_tools import demo, model_views
-from swiftsight_tools.annotate import Annotator, workers_for
-from swiftsight_tools.benchmark import processor_name
-from swiftsight_tools.cores import one_thread_each, usable_cores
-from swiftsight_tools.detection_view import DetectionView
-from swiftsight_tools.stages import StageClock
+from swiftsight_tools import demo
+from swiftsight_tools.cores import one_thread_each, processor_name, usable_cores
+from swiftsight_tools.frames import model_views
+from swiftsight_tools.frames.annotate import Annotator, workers_for
+from swiftsight_tools.frames.detection_view import DetectionView
+from swiftsight_tools.frames.stages import StageClock
+from swiftsight_tools.frames.video_sink import VideoSink
+from swiftsight_tools.frames.views import View
 from swiftsight_tools.table import format_table
 from swiftsight_tools.video import Frame, VideoFile
-from swiftsight_tools.video_sink import VideoSink
-from swiftsight_tools.views import View
 
 PEER_SCORE = 0.5  # the demo's own
 AROUND = ("colour", "prepare", "finish", "draw")

@@ -18,11 +18,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from swiftsight_tools.assembly import create_optimizer, training_loader
-from swiftsight_tools.config import load_config
-from swiftsight_tools.sampler import TrainingSampler
-from swiftsight_tools.training_config import TrainingConfig
-from swiftsight_tools.training_task import TrainingTask, open_task
+from swiftsight_tools.configuration.config import load_config
+from swiftsight_tools.configuration.training_config import TrainingConfig
+from swiftsight_tools.training.assembly import create_optimizer, training_loader
+from swiftsight_tools.training.sampler import TrainingSampler
+from swiftsight_tools.training.tasks import open_task
+from swiftsight_tools.training.training_task import TrainingTask
 from torch.utils.data import DataLoader
 
 CONFIG = "detect/thundernet_snet49_person.yaml"

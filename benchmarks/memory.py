@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from frame_budget import LoopedClip, open_view
-from swiftsight_tools.annotate import Annotator
+from swiftsight_tools.frames.annotate import Annotator
+from swiftsight_tools.frames.video_sink import VideoSink
 from swiftsight_tools.table import format_table
 from swiftsight_tools.video import Frame
-from swiftsight_tools.video_sink import VideoSink
 
 PLACES = 20
 

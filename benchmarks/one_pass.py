@@ -29,9 +29,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from swiftsight_tools.benchmark import choose_picture, processor_name, spread
-from swiftsight_tools.engines import ENGINES, Engine, open_engine
-from swiftsight_tools.picture_graph import GraphSettings, PictureGraph, onnx_model
+from swiftsight_tools.cores import processor_name
+from swiftsight_tools.engines.engine import ENGINES, Engine
+from swiftsight_tools.engines.engine_choice import open_engine
+from swiftsight_tools.engines.picture_graph import GraphSettings, PictureGraph, onnx_model
+from swiftsight_tools.measuring.report import choose_picture, spread
 from swiftsight_tools.table import format_markdown
 from swiftsight_tools.video import frames
 from torch import Tensor, nn

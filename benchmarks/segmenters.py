@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 import torchvision
-from swiftsight_tools.benchmark import processor_name, spread
+from swiftsight_tools.cores import processor_name
+from swiftsight_tools.measuring.report import spread
 from swiftsight_tools.table import format_markdown
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse

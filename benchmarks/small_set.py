@@ -5,11 +5,11 @@
     python benchmarks/small_set.py helps --table               # of what is finished, without training
     python benchmarks/small_set.py scratch --proposals         # AP and time against the number of proposals
 
-The lists stand in benchmarks/small_set.yaml; --lists FILE reads others. A run lasts as many epochs as fit into its
-minutes: the time of a step is measured first, over a few steps of the very training, and written down, so that the
-epochs stay the same when a run that was stopped (Ctrl-C, kill) is resumed by the same words. The table's minutes are
-those that the steps took in the end, validations left out. Scores are from 0.01 on, on the config's test part;
-milliseconds are one thread's from the decoded picture to its boxes, the nets in turn.
+The lists stand in benchmarks/small_set.yaml; --lists FILE reads others. A run lasts as many epochs as its list says, or
+as fit into its minutes: the time of a step is then measured first, over a few steps of the very training, and written
+down, so that the epochs stay the same when a run that was stopped (Ctrl-C, kill) is resumed by the same words. The
+table's minutes are those that the steps took in the end, validations left out. Scores are from 0.01 on, on the config's
+test part; milliseconds are one thread's from the decoded picture to its boxes, the nets in turn.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ import ssdlite
 import torch
 import yaml
 from swiftsight_tools.cli import main as swiftsight
-from swiftsight_tools.config import load_config
-from swiftsight_tools.hooks import StoppedError
-from swiftsight_tools.journal import Screen
-from swiftsight_tools.schema import build
-from swiftsight_tools.session import TrainingSession
-from swiftsight_tools.training_config import Positive
+from swiftsight_tools.configuration.config import load_config
+from swiftsight_tools.configuration.schema import build
+from swiftsight_tools.configuration.training_config import Count, Positive
+from swiftsight_tools.training.hooks import StoppedError
+from swiftsight_tools.training.journal import Screen
+from swiftsight_tools.training.session import TrainingSession
 
 LISTS = Path(__file__).with_suffix(".yaml")
 MEASURED_STEPS, WARM_UP_STEPS = 15, 5
@@ -44,12 +44,15 @@ MEASURED_STEPS, WARM_UP_STEPS = 15, 5
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A row of the table: a config, changes to it, and how long; what is not said here the list says."""
+    """A row of the table: a config, changes to it, and for how long, in minutes or in epochs, of which epochs count
+    where both are said; what is not said here the list says.
+    """
 
     name: str
     config: str | None = None
     set: tuple[str, ...] = ()
     minutes: Positive | None = None
+    epochs: Count | None = None
     seeds: tuple[int, ...] = (0,)
 
 
@@ -62,6 +65,7 @@ class RunList:
     config: str | None = None
     set: tuple[str, ...] = ()
     minutes: Positive | None = None
+    epochs: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Job:
     config: str
     changes: tuple[str, ...]
     seed: int
-    minutes: float
+    minutes: float | None
+    epochs: int | None
     folder: Path
 
     @property
@@ -89,9 +94,9 @@ def read_list(path: Path, name: str) -> RunList:
         raise ValueError(f"{path} has no list {name!r}; it has {', '.join(lists)}")
     found = build(RunList, lists[name], name)
     for run in found.runs:
-        for key in ("config", "minutes"):
-            if getattr(run, key) is None and getattr(found, key) is None:
-                raise ValueError(f"{path}: {name} says no {key} for the run {run.name!r}")
+        for keys in (("config",), ("epochs", "minutes")):
+            if all(getattr(part, key) is None for part in (run, found) for key in keys):
+                raise ValueError(f"{path}: {name} says no {' or '.join(keys)} for the run {run.name!r}")
     return found
 
 
@@ -106,9 +111,10 @@ def jobs_of(runs: RunList, folder: Path, args: argparse.Namespace) -> Iterator[J
             if place < len(own_seeds):
                 slug = re.sub(r"[^a-z0-9]+", "_", run.name.lower()).strip("_")
                 minutes = args.minutes or run.minutes or runs.minutes
+                epochs = args.epochs or (None if args.minutes else run.epochs or runs.epochs)
                 changes = (*runs.set, *run.set, *args.set)
                 seed, config = own_seeds[place], run.config or runs.config
-                yield Job(run.name, config, changes, seed, minutes, folder / f"{slug}_seed{seed}")
+                yield Job(run.name, config, changes, seed, minutes, epochs, folder / f"{slug}_seed{seed}")
 
 
 class StopAfter(Screen):
@@ -127,7 +133,9 @@ class StopAfter(Screen):
 
 
 def plan_epochs(job: Job) -> int:
-    """As many as fit into the job's minutes, measured once and kept in plan.json."""
+    """What the job says, or as many as fit into its minutes, measured once and kept in plan.json."""
+    if job.epochs:
+        return job.epochs
     path = job.folder / "plan.json"
     if not path.exists():
         trial = job.folder / "trial"
@@ -208,13 +216,13 @@ def read_figures(jobs: list[Job]) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
-def run_all(jobs: list[Job], epochs: int | None) -> None:
+def run_all(jobs: list[Job]) -> None:
     """Whatever of it is not finished."""
     for job in jobs:
         if (job.folder / "figures.json").exists():
             continue
         job.folder.mkdir(parents=True, exist_ok=True)
-        count = epochs or plan_epochs(job)
+        count = plan_epochs(job)
         train(job, count)
         (job.folder / "figures.json").write_text(json.dumps(score(job, count)))
 
@@ -229,7 +237,7 @@ def parse_words(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of the list's")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one more change to every run")
     parser.add_argument("--minutes", type=float, help="instead of the list's")
-    parser.add_argument("--epochs", type=int, help="so many, without measuring: to try the script")
+    parser.add_argument("--epochs", type=int, help="instead of the list's minutes or epochs")
     parser.add_argument("--pictures", type=int, default=30, help="how many of the test part to take the time on")
     parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--proposals", action="store_true", help="each run's AP and time by the number of proposals")
@@ -244,7 +252,7 @@ def main(words: list[str] | None = None) -> None:
         runs = read_list(args.lists, args.list)
         jobs = list(jobs_of(runs, args.work_dir / args.list, args))
         if not args.table:
-            run_all(jobs, args.epochs)
+            run_all(jobs)
     except (ValueError, OSError) as error:
         sys.exit(f"small_set.py: {error}")
     figures = read_figures(jobs)

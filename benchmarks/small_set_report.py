@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import ssdlite
 import torch
-from swiftsight_tools.config import load_config
-from swiftsight_tools.detection_scoring import find_objects, open_data_and_net
+from swiftsight_tools.configuration.config import load_config
+from swiftsight_tools.scoring.detection_scoring import find_objects, open_data_and_net
 from swiftsight_tools.table import format_markdown
 
 from detect import Predictor

@@ -38,9 +38,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from shipped_scores import SCORED, outlined_iou, person_ap
 from swiftsight_tools.cli import main as main_of_command
-from swiftsight_tools.exported import ExportedDetector, ExportedNet, ExportedSegmenter
+from swiftsight_tools.engines.exported import ExportedDetector, ExportedNet, ExportedSegmenter
 from swiftsight_tools.plots import COLOURS
-from swiftsight_tools.squeeze import auxiliary_parts, empty_auxiliary
+from swiftsight_tools.squeezing.squeezed_net import auxiliary_parts, empty_auxiliary
 from swiftsight_tools.table import format_table
 from torch import nn
 

@@ -22,8 +22,8 @@ import numpy as np
 import small_set_report
 import torch
 from PIL import Image
-from swiftsight_tools.detection_scoring import find_objects
-from swiftsight_tools.draw import class_colour
+from swiftsight_tools.frames.draw import class_colour
+from swiftsight_tools.scoring.detection_scoring import find_objects
 from swiftsight_tools.table import format_markdown
 from torchvision.ops import box_convert, box_iou
 

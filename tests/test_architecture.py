@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,17 @@ FLOORS = {
 }
 # Above the floors stands `tools`. It is installed under another name, so its own modules must be imported relatively.
 _NOT_FOR_THE_TOP = {"tools", "configs", "swiftsight_tools", "tests"}
+# Its rooms, and whose modules each may import besides its own and the plain files at the top.
+ROOMS = {
+    "configuration": set(),
+    "training": {"configuration"},
+    "engines": set(),
+    "frames": {"engines"},
+    "measuring": {"configuration", "engines"},
+    "scoring": {"configuration", "training", "engines", "frames"},
+    "squeezing": {"configuration", "training"},
+}
+VERBS = {"train", "evaluate", "demo", "benchmark", "export", "squeeze", "listing", "weights_verb"}
 
 
 class Import(NamedTuple):
@@ -151,12 +163,38 @@ def test_nobody_imports_upward_or_sideways() -> None:
         ("configs/__init__.py", "import torch", ["torch"]),
         ("tools/train.py", "from .config import read_config\nimport cv2", []),
         ("tools/train.py", "from tools.config import read_config", ["tools.config.read_config"]),
-        ("tools/train.py", "import swiftsight_tools.config", ["swiftsight_tools.config"]),
+        ("tools/train.py", "import swiftsight_tools.configuration.config", ["swiftsight_tools.configuration.config"]),
         ("tools/train.py", "from tests.conftest import tiny_coco", ["tests.conftest.tiny_coco"]),
     ],
 )
 def test_the_check_of_imports_finds_what_is_wrong(path: str, source: str, refused: list[str]) -> None:
     assert [line.rpartition(" imports ")[2] for line in forbidden_imports(source, path)] == refused
+
+
+def test_the_rooms_of_the_application_import_each_other_in_one_direction() -> None:
+    wrong = []
+    for path, source in _sources("tools"):
+        room = path.split("/")[1]
+        for found in imports_in(source, path.rpartition("/")[0].replace("/", ".")):
+            above = found.module.split(".")[1] if found.relative else ""
+            is_wrong = above in ROOMS.keys() - ROOMS.get(room, ROOMS.keys()) - {room}
+            if is_wrong or (above in VERBS and room != "cli.py"):
+                wrong.append(f"{path}:{found.line} imports {found.module}")
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    sources = dict(_sources(*PACKAGES))
+    modules = {path.removesuffix(".py").replace("/", "."): path for path in sources}
+    wants: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = [each.module for each in imports_in(sources[path], path.rpartition("/")[0].replace("/", "."))]
+        wants[name] = {known for module in found for known in (module, module.rpartition(".")[0]) if known in modules}
+    try:
+        TopologicalSorter(wants).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
+    assert wants["tools.cli"]  # the check saw real imports
 
 
 @pytest.mark.parametrize(

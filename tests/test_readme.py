@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from swiftsight_tools import cli
-from swiftsight_tools.config import load_config
+from swiftsight_tools.configuration.config import load_config
 
 from detect import list_detectors
 

@@ -1,8 +1,10 @@
-"""The processor's cores: how many there are for this process, and libraries held to one of them."""
+"""The processor: what it is called, how many cores this process has, and libraries held to one of them."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -26,3 +28,13 @@ def one_thread_each() -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
+
+
+def processor_name() -> str:
+    """What the system calls its processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine() or "unknown"

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from .annotate import Annotator, workers_for
 from .destinations import (
     PICTURE_SUFFIXES,
     SourceKind,
@@ -30,17 +29,18 @@ from .destinations import (
 from .device import add_device_argument
 from .engine_words import add_engine_arguments
 from .errors import UsageError
-from .frame_log import FrameLog
-from .model_views import create_view
+from .frames.annotate import Annotator, workers_for
+from .frames.frame_log import FrameLog
+from .frames.model_views import create_view
+from .frames.video_sink import CODECS, VideoSink
+from .frames.views import count
+from .frames.window import Window, why_no_window
 from .multi_pass import add_multi_pass_arguments
 from .progress import show_progress
 from .samples import CLIP, PICTURE, find_sample
 from .table import format_table
 from .termination import termination_as_interrupt
 from .video import BrokenOffError, frames, without_password
-from .video_sink import CODECS, VideoSink
-from .views import count
-from .window import Window, why_no_window
 
 INTERRUPTED = 130
 _RECORDING_RATE = 30.0

@@ -6,17 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .classification_config import ClassificationConfig
-from .config import find_config, load_config
-from .detection_config import DetectionConfig
+from .configuration.classification_config import ClassificationConfig
+from .configuration.config import find_config, load_config
+from .configuration.detection_config import DetectionConfig
+from .configuration.joint_config import JointConfig
+from .configuration.schema import SectionError
+from .configuration.segmentation_config import SegmentationConfig
+from .configuration.training_config import TrainingConfig
 from .device import add_device_argument, choose_device
 from .engine_words import add_engine_arguments, check_engine_words, runs_elsewhere
 from .errors import UsageError
-from .joint_config import JointConfig
 from .multi_pass import MULTI_PASS_OPTIONS, add_multi_pass_arguments, check_multi_pass_words
-from .schema import SectionError
-from .segmentation_config import SegmentationConfig
-from .training_config import TrainingConfig
 
 RULES = ("coco", "voc2007", "voc2012")  # the first is what counts where none is named
 _LEAST_SIDE = 16
@@ -90,7 +90,9 @@ def run(args: argparse.Namespace) -> int:
 
 def score_file(args: argparse.Namespace) -> str:
     """The figures of a results file."""
-    from .detection_scoring import score_file  # here: it brings OpenCV and more, which a misspelt word does not need
+    from .scoring.detection_scoring import (
+        score_file,  # here: it brings OpenCV and more, which a misspelt word does not need
+    )
 
     return score_file(args.predictions, args.annotations, args.plots, args.rule or RULES[0])
 
@@ -105,19 +107,19 @@ def score_net(config: TrainingConfig, args: argparse.Namespace) -> str:
         torch.set_num_threads(threads)
     part = choose_part(config, args.split or "val")
     if isinstance(config, DetectionConfig):
-        from . import detection_scoring
+        from .scoring import detection_scoring
 
         return detection_scoring.score_net(config, part, device, args)
     if isinstance(config, ClassificationConfig):
-        from . import classification_scoring
+        from .scoring import classification_scoring
 
         return classification_scoring.score_net(config, part, device, args)
     if isinstance(config, SegmentationConfig):
-        from . import segmentation_scoring
+        from .scoring import segmentation_scoring
 
         return segmentation_scoring.score_net(config, part, device, args)
     if isinstance(config, JointConfig):
-        from . import joint_scoring
+        from .scoring import joint_scoring
 
         return joint_scoring.score_net(config, part, device, args)
     raise TypeError(f"no scoring is known for a {type(config).__name__}")

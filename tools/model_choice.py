@@ -9,9 +9,11 @@ import segment
 from backbones import named_nets
 from backbones.registry import nearest
 from backbones.weights import read_metadata
-from detect import list_detectors
-from joint import list_joints
-from segment import list_segmenters
+from detect import TwoStageDetector, create_detector, list_detectors
+from joint import JointNet, create_joint, list_joints
+from segment import Segmenter, create_segmenter, list_segmenters
+
+Net = TwoStageDetector | Segmenter | JointNet
 
 _BEST_KNOWN = "_person"  # of the weights that are shipped, these are for a user who names none
 
@@ -32,6 +34,15 @@ def choose_weights(model: str | None, weights: str | None) -> tuple[str, Path]:
     if name is None:
         raise ValueError(f"{path} does not say which net it is for; name the MODEL as well")
     return name, path
+
+
+def create_net(name: str, weights: Path) -> Net:
+    """The net of that name, whichever kind it is, with these weights."""
+    if name in list_joints():
+        return create_joint(name, weights=weights)
+    if name in list_segmenters():
+        return create_segmenter(name, weights=weights)
+    return create_detector(name, weights=weights)
 
 
 def is_shipped(path: Path) -> bool:

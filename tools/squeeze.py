@@ -7,20 +7,17 @@ The file that comes out is loaded wherever weights are named: by `demo`, `eval`,
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from .device import add_device_argument
 from .errors import UsageError
-from .table import format_table
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from compress import Packed, Settings
 
 DEEP_COMPRESSION = "deep-compression"
 METHODS = (DEEP_COMPRESSION, "bwn", "xnor")
@@ -28,7 +25,6 @@ SUFFIX = ".packed"
 _INTERRUPTED = 130
 _FOR_TRAINING = ("epochs", "sharing_epochs", "set", "work_dir", "device")
 _OF_DEEP_COMPRESSION = ("density", "quality", "scope", "bits", "index_bits", "start", "sharing_epochs", "plot")
-_AUXILIARY = "auxiliary"  # parts of such names help to learn, and nothing else runs them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         if args.method == DEEP_COMPRESSION:
-            made = _deeply_compressed(args)
+            from .squeezing.deep import deeply_compressed
+
+            made = deeply_compressed(args)
         else:
-            from .squeeze_binary import made_binary
+            from .squeezing.binary import made_binary
 
             made = made_binary(args)
     except InterruptedError as stop:
@@ -86,19 +84,10 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         write_atomically(args.report, (json.dumps(made.figures, indent=1) + "\n").encode())
     if args.plot:
-        from .squeeze_plot import draw_report  # matplotlib takes a second to load
+        from .squeezing.plot import draw_report  # matplotlib takes a second to load
 
         draw_report(packed, args.plot, args.output.stem)
     return 0
-
-
-class Squeezed(NamedTuple):
-    """A net as it is in its file; tables and figures: what was made of it, to print and in plain values."""
-
-    net: nn.Module
-    packed: Packed
-    tables: str
-    figures: dict[str, Any]
 
 
 def _check_words(args: argparse.Namespace) -> None:
@@ -136,89 +125,6 @@ def _check_method_words(args: argparse.Namespace) -> None:
         raise UsageError(f"--scale-inputs is for xnor, not for --method {args.method}")
 
 
-def _deeply_compressed(args: argparse.Namespace) -> Squeezed:
-    from backbones.weights import read_metadata
-    from compress import finish_
-
-    name, file, create = choose_net(args.model, args.weights)
-    words = {**read_metadata(file), "name": name}
-    if "binary" in words:
-        raise ValueError(f"{file} is of binary layers; --method bwn or xnor stores them")
-    net, settings = _pruned_and_shared(args, name, file, create)
-    if not args.keep_all:
-        empty_auxiliary(net)
-    packed = finish_(net, settings, words)
-    return Squeezed(net, packed, describe(packed), as_json(packed, settings))
-
-
-def _pruned_and_shared(
-    args: argparse.Namespace, name: str, file: Path, create: Callable[..., Any]
-) -> tuple[nn.Module, Settings]:
-    net = create(name, weights=file)
-    settings = _settings(args, net)
-    if args.config is None:
-        print(f"{name}: {file}", flush=True)
-        pruning = settings.prune_(net)
-        print(f"pruned: {100 * pruning.density:.1f} % of the weights are left", flush=True)
-        settings.share_(net)
-        bits = dict(settings.bits) if isinstance(settings.bits, Mapping) else {}
-        print(f"shared: by {bits['conv']} bits in convolutions, {bits['fc']} in linear layers", flush=True)
-        return net, settings
-    from .squeeze_training import retrain  # here: it brings mmengine
-
-    return retrain(args, name, file, settings), settings
-
-
-def choose_net(model: str | None, weights: str | None) -> tuple[str, Path, Callable[..., Any]]:
-    """A net's name, its weights file and what creates it: of a detector, segmenter, joint net, or a classifier on a
-    backbone. ValueError where no choice is left.
-    """
-    import detect
-    import joint
-    import segment
-    from backbones import create_classifier, find_weights, list_backbones
-
-    from .model_choice import choose_weights
-
-    if model in list_backbones():
-        if weights is None:
-            raise ValueError(f"no weights come with swiftsight for {model}; name --weights")
-        return str(model), find_weights(str(model), weights), create_classifier
-    name, file = choose_weights(model, weights)
-    if name in list_backbones():
-        return name, file, create_classifier
-    if name in segment.list_segmenters():
-        return name, file, segment.create_segmenter
-    return name, file, joint.create_joint if name in joint.list_joints() else detect.create_detector
-
-
-def _settings(args: argparse.Namespace, net: nn.Module) -> Settings:
-    from compress import Settings
-
-    skip = [*args.skip, *(() if args.keep_all else auxiliary_parts(net))]
-    widths = (args.bits or (6,), args.index_bits or (8, 5))
-    bits, index_bits = ({"conv": values[0], "fc": values[-1]} for values in widths)
-    return Settings(args.density, args.quality, args.scope or "net", bits, args.start or "linear", index_bits, skip)
-
-
-def auxiliary_parts(net: nn.Module) -> list[str]:
-    """The heads that only training uses, by name."""
-    names = [name for name, _ in net.named_modules()]
-    found = [name for name in names if name.rpartition(".")[2].startswith(_AUXILIARY)]
-    return [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
-
-
-def empty_auxiliary(net: nn.Module) -> None:
-    """Make all numbers of the heads that only training uses zero: they then take no room."""
-    parts, count = auxiliary_parts(net), 0
-    for part in parts:
-        for parameter in net.get_submodule(part).parameters():
-            parameter.detach().zero_()
-            count += parameter.numel()
-    if count:
-        print(f"left out: {count:,} parameters of {', '.join(parts)}, which only training uses")
-
-
 def check_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """RuntimeError where what is unpacked is not what was packed, to the last bit: a defect of ours."""
     import torch
@@ -231,22 +137,3 @@ def check_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> N
     )
     if not same:
         raise RuntimeError("what is unpacked differs from what was packed; nothing was written")
-
-
-def describe(packed: Packed) -> str:
-    """The tables of the paper: layer by layer, then stage by stage."""
-    from compress.report import LAYER_HEADS, STAGE_HEADS, layer_rows, stage_rows
-
-    layers = format_table(LAYER_HEADS, layer_rows(packed))
-    return f"\n{layers}\n\n{format_table(STAGE_HEADS, stage_rows(packed))}"
-
-
-def as_json(packed: Packed, settings: Settings) -> dict[str, Any]:
-    """The report in plain values."""
-    from compress import stages
-
-    return {
-        "settings": dataclasses.asdict(settings),
-        "stages": {stage.name: stage.size for stage in stages(packed)},
-        "layers": [account._asdict() for account in packed.accounts],
-    }

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import shlex
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import yaml
-
-from backbones.files import write_atomically
-
-from .config import as_plain, find_config, load_config
+from .configuration.config import find_config, load_config
+from .configuration.schema import SectionError
 from .device import add_device_argument, choose_device
 from .errors import UsageError
-from .hooks import StoppedError
-from .journal import Screen
-from .loader_errors import unwrap_worker_error
-from .processes import (
+from .training.hooks import StoppedError
+from .training.journal import Screen
+from .training.loader_errors import unwrap_worker_error
+from .training.processes import (
     DEFAULT_TIMEOUT,
     LAUNCHERS,
     MOST_TIMEOUT,
     Processes,
     find_processes,
-    from_first,
     joined,
     own_device,
 )
-from .schema import SectionError
-
-if TYPE_CHECKING:
-    from .session import TrainingSession
-
-_RUN_FILES = ("config.yaml", "log.jsonl", "best.safetensors", "checkpoint_*.pt")
+from .training.run_folder import only_run_in, refuse_old_run, run_session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,10 +81,10 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
     device = own_device(choose_device(args.device), processes)
     work_dir = args.work_dir or Path("runs") / find_config(args.config).stem
     if not args.resume and processes.is_first:
-        _refuse_old_run(work_dir)
+        refuse_old_run(work_dir)
     screen = Screen(silent=not processes.is_first)
     try:
-        from .session import TrainingSession  # here: it brings mmengine, which a misspelt word does not need
+        from .training.session import TrainingSession  # here: it brings mmengine, which a misspelt word does not need
 
         with joined(processes, device, args.timeout):
             # What is refused leaves no folder behind.
@@ -130,51 +117,3 @@ def _one_line(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
-
-
-def run_session(session: TrainingSession, *, resume: bool) -> None:
-    """Train to the end, from the newest whole checkpoint where `resume` is asked for and one is there."""
-    config, work_dir, screen = session.config, session.work_dir, session.screen
-    # The first process alone looks for a checkpoint: other machines may not see the folder.
-    is_first = session.processes.is_first
-    found = from_first(session.checkpoints.load_newest(screen.say) if resume and is_first else None)
-    if resume and found is None:
-        if is_first:
-            _refuse_lost_run(work_dir)
-        screen.say(f"no checkpoint in {work_dir}: starting from the beginning")
-    if found is not None:
-        session.check_resumable(found[1])
-        if found[1]["epoch"] >= config.epochs or found[1]["stopped_early"]:
-            screen.say(f"{work_dir} is finished after {found[1]['epoch']} epochs; nothing is left to train")
-            return
-    if is_first:
-        write_atomically(work_dir / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False).encode())
-    session.run(found)
-
-
-def _refuse_old_run(work_dir: Path) -> None:
-    """A folder with a run in it is never written over."""
-    if any(next(work_dir.glob(pattern), None) for pattern in _RUN_FILES):
-        raise UsageError(f"{work_dir} holds a run already: go on with it by --resume, or choose another --work-dir")
-
-
-def _refuse_lost_run(work_dir: Path) -> None:
-    """With --resume: best weights, but no checkpoint that they came from, would be written over."""
-    if (work_dir / "best.safetensors").exists():
-        raise ValueError(f"{work_dir} holds best.safetensors, but no whole checkpoint to resume from; move it away")
-
-
-@contextmanager
-def only_run_in(work_dir: Path) -> Iterator[None]:
-    """Make the folder, and keep a second training out of it while this one lives."""
-    work_dir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(work_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        # Not flock, which the loader's workers would inherit and hold a while after a kill -9.
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise ValueError(f"another training is running in {work_dir}") from None
-    else:
-        yield
-    finally:
-        os.close(handle)

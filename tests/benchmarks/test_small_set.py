@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from swiftsight_tools.config import load_config
-from swiftsight_tools.detection_config import DetectionConfig
-from swiftsight_tools.schema import arguments
+from swiftsight_tools.configuration.config import load_config
+from swiftsight_tools.configuration.detection_config import DetectionConfig
+from swiftsight_tools.configuration.schema import arguments
 
 from backbones.registry import find_builder
 from detect.registry import DETECTORS
@@ -37,7 +37,7 @@ tiny:
   minutes: 0.01
   runs:
     - {{name: plain}}
-    - {{name: "GIoU, 3x3", set: [model.box_loss=giou], seeds: [0, 1]}}
+    - {{name: "GIoU, 3x3", set: [model.box_loss=giou], epochs: 3, seeds: [0, 1]}}
 """
 
 
@@ -80,14 +80,16 @@ def test_seeds_come_one_after_the_other_and_words_choose(small_set, lists, tmp_p
 
     def chosen(*words):
         jobs = small_set.jobs_of(runs, tmp_path, small_set.parse_words(["tiny", *words]))
-        return [(job.name, job.seed, job.minutes, job.folder.name) for job in jobs]
+        return [(job.name, job.seed, job.minutes, job.epochs, job.folder.name) for job in jobs]
 
     assert chosen() == [
-        ("plain", 0, 0.01, "plain_seed0"),
-        ("GIoU, 3x3", 0, 0.01, "giou_3x3_seed0"),
-        ("GIoU, 3x3", 1, 0.01, "giou_3x3_seed1"),
+        ("plain", 0, 0.01, None, "plain_seed0"),
+        ("GIoU, 3x3", 0, 0.01, 3, "giou_3x3_seed0"),
+        ("GIoU, 3x3", 1, 0.01, 3, "giou_3x3_seed1"),
     ]
-    assert chosen("--only", "plain", "--seeds", "4", "--minutes", "2") == [("plain", 4, 2.0, "plain_seed4")]
+    assert chosen("--only", "plain", "--seeds", "4", "--minutes", "2") == [("plain", 4, 2.0, None, "plain_seed4")]
+    assert chosen("--only", "GIoU", "--seeds", "4", "--minutes", "2") == [("GIoU, 3x3", 4, 2.0, None, "giou_3x3_seed4")]
+    assert chosen("--only", "plain", "--epochs", "5") == [("plain", 0, 0.01, 5, "plain_seed0")]
     with pytest.raises(ValueError, match="the runs are called plain, GIoU, 3x3"):
         chosen("--only", "glou")
     with pytest.raises(ValueError, match="no list 'tini'; it has tiny"):

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from swiftsight_tools.ahead import Ahead
+from swiftsight_tools.frames.ahead import Ahead
 from swiftsight_tools.termination import interrupts_held
 
 PATIENCE = 60.0

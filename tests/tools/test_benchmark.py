@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import benchmark, cli, samples
-from swiftsight_tools.part_times import DETECTOR_STAGES, SEGMENTER_STAGES, TimedNet, time_stages
+from swiftsight_tools import cli, samples
+from swiftsight_tools.measuring import report as measured
+from swiftsight_tools.measuring.part_times import DETECTOR_STAGES, SEGMENTER_STAGES, TimedNet, time_stages
 
 import segment
 from backbones.cost import Cost
@@ -194,19 +195,19 @@ def test_the_timed_net_answers_as_the_net_itself() -> None:
 
 def test_spread_by_hand() -> None:
     """Of 0 to 10: the middle is 5, a tenth of the way 1, nine tenths 9; one value is all three."""
-    assert benchmark.spread([10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]) == (5, 1, 9)
-    assert benchmark.spread([2.5]) == (2.5, 2.5, 2.5)
+    assert measured.spread([10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]) == (5, 1, 9)
+    assert measured.spread([2.5]) == (2.5, 2.5, 2.5)
 
 
 def test_frames_per_second_by_hand() -> None:
     """Four pictures in 50 ms are 80 in a second."""
-    report = benchmark.Report({"batch": 4}, {"total": Cost(1, 2, 4)}, {"total": [40.0, 50.0, 90.0]})
-    assert benchmark.frames_per_second(report) == 80
+    report = measured.Report({"batch": 4}, {"total": Cost(1, 2, 4)}, {"total": [40.0, 50.0, 90.0]})
+    assert measured.frames_per_second(report) == 80
 
 
 def test_noise_where_no_sample_picture_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "PICTURE", samples.Sample("no_such_package", "no-such-package", "a.png"))
-    picture, name = benchmark.choose_picture(None)
+    picture, name = measured.choose_picture(None)
     assert (picture.shape, picture.dtype, name) == ((480, 640, 3), np.uint8, "noise")
 
 

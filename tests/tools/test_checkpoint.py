@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from swiftsight_tools.checkpoint import (
+from swiftsight_tools.training.checkpoint import (
     CheckpointFolder,
     checksum,
     load_checkpoint,

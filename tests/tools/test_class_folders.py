@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools.class_folders import ClassFolders, collate
-from swiftsight_tools.crops import CropAugmentation, MiddleCrop
+from swiftsight_tools.training.class_folders import ClassFolders, collate
+from swiftsight_tools.training.crops import CropAugmentation, MiddleCrop
 
 WHOLE = MiddleCrop((8, 8), 1.0)
 

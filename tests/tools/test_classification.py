@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from swiftsight_tools.checkpoint import checksum, load_checkpoint
-from swiftsight_tools.classification_task import ClassificationMetric, top_figures, truth_ranks
 from swiftsight_tools.cli import main
-from swiftsight_tools.config import find_config, load_config
-from swiftsight_tools.hooks import JournalHook
+from swiftsight_tools.configuration.config import find_config, load_config
+from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
+from swiftsight_tools.training.classification_task import ClassificationMetric, top_figures, truth_ranks
+from swiftsight_tools.training.hooks import JournalHook
 
 from backbones import Classifier, create_backbone, create_classifier, list_backbones
 from detect import create_detector

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from swiftsight_tools.config import CONFIGS, as_plain, differences, find_config, load_config
+from swiftsight_tools.configuration.config import CONFIGS, as_plain, differences, find_config, load_config
+from swiftsight_tools.configuration.schema import arguments, convert
 from swiftsight_tools.errors import UsageError
-from swiftsight_tools.schema import arguments, convert
 
 SMALL = """
 model: {name: thundernet_snet49}
@@ -197,7 +197,7 @@ def test_an_unknown_config_names_the_nearest(tmp_path: Path) -> None:
 def test_every_key_is_read() -> None:
     """A key that nothing reads would be a promise that is not kept."""
     folder = Path(__file__).parents[2] / "tools"
-    readers = "".join(path.read_text() for path in folder.glob("*.py") if not path.name.endswith("config.py"))
+    readers = "".join(path.read_text() for path in folder.rglob("*.py") if not path.name.endswith("config.py"))
     fields = [field.name for config in CONFIGS.values() for field in dataclasses.fields(config)]
     assert [name for name in fields if f"config.{name}" not in readers] == []
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from swiftsight_tools.crops import CropAugmentation, MiddleCrop
+from swiftsight_tools.training.crops import CropAugmentation, MiddleCrop
 
 # The value of a pixel is 10 * its row + its column.
 PICTURE = np.repeat((10 * np.arange(8)[:, None] + np.arange(10)).astype(np.uint8)[:, :, None], 3, axis=2)
@@ -67,7 +67,7 @@ def test_mirrored_as_often_as_asked() -> None:
 
 def test_colours_by_hand() -> None:
     """Brightness 0.5: 200, 100, 40 become 100, 50, 20. Contrast 0 leaves the mean grey, saturation 0 each pixel's."""
-    from swiftsight_tools.crops import _recoloured
+    from swiftsight_tools.training.crops import _recoloured
 
     image = np.full((2, 2, 3), (200, 100, 40), np.uint8)
     image[0] = (0, 0, 0)

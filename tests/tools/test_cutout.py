@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import cutout
-from swiftsight_tools.cutout import CutOut, blurred, composite_, fill, parse_background, working_size
-from swiftsight_tools.soft_edges import guided_lines, refine_mask
-from swiftsight_tools.steady import SteadyScores
+from swiftsight_tools.frames import cutout
+from swiftsight_tools.frames.cutout import CutOut, blurred, composite_, fill, parse_background, working_size
+from swiftsight_tools.frames.soft_edges import guided_lines, refine_mask
+from swiftsight_tools.frames.steady import SteadyScores
 
 SIZE = (144, 192)
 

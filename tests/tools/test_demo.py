@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import cli, demo, model_views, samples, video
+from swiftsight_tools import cli, demo, samples, video
 from swiftsight_tools.destinations import SourceKind, pictures_in, source_kind
 from swiftsight_tools.device import choose_device
 from swiftsight_tools.errors import UsageError
-from swiftsight_tools.frame_log import FrameLog
+from swiftsight_tools.frames import model_views
+from swiftsight_tools.frames.frame_log import FrameLog
+from swiftsight_tools.frames.stages import StageClock
+from swiftsight_tools.frames.video_sink import VideoSink
 from swiftsight_tools.model_choice import choose_weights
 from swiftsight_tools.samples import CLIP, PICTURE, find_sample
-from swiftsight_tools.stages import StageClock
 from swiftsight_tools.video import frames
-from swiftsight_tools.video_sink import VideoSink
 from torch import Tensor, nn
 
 from detect import Detections, RawDetections, create_detector, registry, save_detector
@@ -398,7 +399,7 @@ def test_a_result_that_cannot_be_written_stops_a_folder(finder, tmp_path, monkey
 
 
 def test_a_picture_that_the_suffix_cannot_hold_is_refused(tmp_path):
-    from swiftsight_tools.annotate import write_image
+    from swiftsight_tools.frames.annotate import write_image
 
     with pytest.raises(OSError, match=r"a picture of 20000 x 1 cannot be written as \.webp"):
         write_image(tmp_path / "wide.webp", np.zeros((1, 20000, 3), np.uint8))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import cli, model_views
+from swiftsight_tools import cli
+from swiftsight_tools.frames import model_views
+from swiftsight_tools.frames.video_sink import VideoSink
 from swiftsight_tools.model_choice import choose_weights
 from swiftsight_tools.video import frames
-from swiftsight_tools.video_sink import VideoSink
 from torch import Tensor, nn
 
 import segment.registry

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
-from swiftsight_tools.checkpoint import checksum, load_checkpoint
 from swiftsight_tools.cli import main
-from swiftsight_tools.config import find_config, load_config
-from swiftsight_tools.distill_config import DetectorDistillConfig
-from swiftsight_tools.schema import build
+from swiftsight_tools.configuration.config import find_config, load_config
+from swiftsight_tools.configuration.distill_config import DetectorDistillConfig
+from swiftsight_tools.configuration.schema import build
+from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
 
 from backbones import create_classifier, save_classifier
 from detect import create_detector, save_detector

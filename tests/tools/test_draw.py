@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from swiftsight_tools import draw
-from swiftsight_tools.draw import class_colour, contrasting, draw_detections, draw_note, label_places, style_for
+from swiftsight_tools.frames import draw
+from swiftsight_tools.frames.draw import class_colour, contrasting, draw_detections, draw_note, label_places, style_for
 
 from detect import Detections
 

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from swiftsight_tools import engine_choice, engines
-from swiftsight_tools.engine_choice import MEMORY, fastest, memory_key
-from swiftsight_tools.engines import OnnxRuntimeEngine, OpenVinoEngine, TorchEngine, open_engine
-from swiftsight_tools.picture_graph import GraphSettings, PictureGraph
+from swiftsight_tools.engines import engine as engine_module
+from swiftsight_tools.engines import engine_choice
+from swiftsight_tools.engines.engine import OnnxRuntimeEngine, OpenVinoEngine, TorchEngine
+from swiftsight_tools.engines.engine_choice import MEMORY, fastest, memory_key, open_engine
+from swiftsight_tools.engines.picture_graph import GraphSettings, PictureGraph
 
 pytest.importorskip("onnxruntime")
 
@@ -44,9 +45,9 @@ def test_each_engine_gives_the_same(exported_detector):
 
 def test_pictures_are_not_copied_on_their_way_in_and_answers_are_the_callers(exported_detector):
     images = _images()
-    assert np.shares_memory(engines._as_pictures(images), images)
-    copied = engines._as_pictures(np.ascontiguousarray(images))
-    np.testing.assert_array_equal(copied, engines._as_pictures(images))
+    assert np.shares_memory(engine_module._as_pictures(images), images)
+    copied = engine_module._as_pictures(np.ascontiguousarray(images))
+    np.testing.assert_array_equal(copied, engine_module._as_pictures(images))
     for name in ("onnxruntime", "openvino"):
         engine = open_engine(exported_detector.path, name, threads=1)
         first = engine(images)
@@ -75,7 +76,7 @@ def test_threads_and_precision_are_set_and_not_guessed(exported_detector, export
 
 
 def test_openvino_compiles_for_the_first_sizes_and_then_once_for_all(exported_segmenter, monkeypatch):
-    monkeypatch.setattr(engines, "_MOST_SHAPES", 1)
+    monkeypatch.setattr(engine_module, "_MOST_SHAPES", 1)
     engine = OpenVinoEngine(exported_segmenter.path, threads=1)
     expected = OnnxRuntimeEngine(exported_segmenter.path, threads=1)
     for size in ((64, 96), (48, 72), (40, 40), (64, 96)):
@@ -130,7 +131,7 @@ def test_engines_that_cannot_run_a_file_get_a_line(exported_detector, tmp_path, 
         with pytest.raises(ValueError, match=r"cut\.onnx cannot be run by .*: \S") as caught:
             open_engine(tmp_path / "cut.onnx", name)
         assert "\n" not in str(caught.value)
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"needs the package onnxruntime.*pip install \"swiftsight\[fast\]\""):
         open_engine(path)

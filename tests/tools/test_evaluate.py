@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from swiftsight_tools import cli, detection_scoring, plots
-from swiftsight_tools.assembly import validation_loader
-from swiftsight_tools.loader_errors import unwrap_worker_error
+from swiftsight_tools import cli, plots
+from swiftsight_tools.scoring import detection_scoring
+from swiftsight_tools.training.assembly import validation_loader
+from swiftsight_tools.training.loader_errors import unwrap_worker_error
 from torch import Tensor, nn
 
 from detect import Detections, create_detector, save_detector

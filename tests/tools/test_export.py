@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from swiftsight_tools import export, fast_packages
 from swiftsight_tools.cli import main
-from swiftsight_tools.exported import ExportedNet, detections_from
-from swiftsight_tools.exported_words import read_words
-from swiftsight_tools.picture_graph import GraphSettings, PictureGraph, shrink
-from swiftsight_tools.quantize import quantized
+from swiftsight_tools.engines.exported import ExportedNet, detections_from
+from swiftsight_tools.engines.exported_words import read_words
+from swiftsight_tools.engines.picture_graph import GraphSettings, PictureGraph, shrink
+from swiftsight_tools.engines.quantize import quantized
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from swiftsight_tools import conversion
 from swiftsight_tools.cli import main
-from swiftsight_tools.exported import ExportedDetector, ExportedNet, ExportedSegmenter, detections_from
-from swiftsight_tools.exported_words import read_words
+from swiftsight_tools.engines import conversion
+from swiftsight_tools.engines.exported import ExportedDetector, ExportedNet, ExportedSegmenter, detections_from
+from swiftsight_tools.engines.exported_words import read_words
 
 import detect
 import segment

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from swiftsight_tools.cli import main
-from swiftsight_tools.exported import ExportedDetector, ExportedNet
-from swiftsight_tools.exported_joint import ExportedJoint
+from swiftsight_tools.engines.exported import ExportedDetector, ExportedNet
+from swiftsight_tools.engines.exported_joint import ExportedJoint
 
 from joint import JointNet, Predictor, create_joint, save_joint
 

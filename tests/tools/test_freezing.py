@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from swiftsight_tools.freezing import freeze
-from swiftsight_tools.runner import Task
+from swiftsight_tools.training.freezing import freeze
+from swiftsight_tools.training.runner import Task
 from torch import Tensor, nn
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from swiftsight_tools.checkpoint import load_checkpoint
 from swiftsight_tools.cli import main
-from swiftsight_tools.config import find_config, load_config
-from swiftsight_tools.joint_config import JointConfig
-from swiftsight_tools.joint_data import LearntPictures, ScoredPictures
-from swiftsight_tools.joint_task import ClassNames, JointMetric, JointTask
+from swiftsight_tools.configuration.config import find_config, load_config
+from swiftsight_tools.configuration.joint_config import JointConfig
+from swiftsight_tools.training.checkpoint import load_checkpoint
+from swiftsight_tools.training.joint_data import LearntPictures, ScoredPictures
+from swiftsight_tools.training.joint_task import ClassNames, JointMetric, JointTask
 
 from detect import Detections
 from joint import JointTruth, create_joint
@@ -183,7 +183,7 @@ def test_the_metric_scores_each_picture_by_the_truth_that_it_has(config):
 
 
 def _found(answer: tuple[Any, Any]) -> Any:
-    from swiftsight_tools.joint_task import Found
+    from swiftsight_tools.training.joint_task import Found
 
     return Found(*answer)
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from swiftsight_tools import cli
-from swiftsight_tools.config import find_config, load_config
-from swiftsight_tools.detection_task import DetectionTask
-from swiftsight_tools.schema import arguments
+from swiftsight_tools.configuration.config import find_config, load_config
+from swiftsight_tools.configuration.schema import arguments
+from swiftsight_tools.training.detection_task import DetectionTask
 
 import detect  # noqa: F401 - it registers the detectors
 from backbones.registry import find_builder

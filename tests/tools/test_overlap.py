@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from swiftsight_tools import annotate, video
-from swiftsight_tools.annotate import Annotator, workers_for
-from swiftsight_tools.cutout import parse_background
-from swiftsight_tools.detection_view import DetectionView
-from swiftsight_tools.frame_log import FrameLog
-from swiftsight_tools.segmentation_view import SegmentationView
+from swiftsight_tools import video
+from swiftsight_tools.frames import annotate
+from swiftsight_tools.frames.annotate import Annotator, workers_for
+from swiftsight_tools.frames.cutout import parse_background
+from swiftsight_tools.frames.detection_view import DetectionView
+from swiftsight_tools.frames.frame_log import FrameLog
+from swiftsight_tools.frames.segmentation_view import SegmentationView
+from swiftsight_tools.frames.video_sink import VideoSink
 from swiftsight_tools.video import LiveVideo, frames
-from swiftsight_tools.video_sink import VideoSink
 
 import detect
 import segment

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from swiftsight_tools.draw import class_colour
-from swiftsight_tools.overlay import class_colours, draw_classes
+from swiftsight_tools.frames.draw import class_colour
+from swiftsight_tools.frames.overlay import class_colours, draw_classes
 
 NAMES = ["background", "person", "dog"]
 GREY = 128

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from swiftsight_tools.parity import (
+from swiftsight_tools.engines.parity import (
     BOX_BOUND,
     SCORE_BOUND,
     BoxAgreement,

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import session
-from swiftsight_tools.checkpoint import checksum, load_checkpoint
 from swiftsight_tools.cli import main
-from swiftsight_tools.config import load_config
+from swiftsight_tools.configuration.config import load_config
 from swiftsight_tools.errors import UsageError
-from swiftsight_tools.freezing import BATCH_NORMS
-from swiftsight_tools.processes import Processes, find_processes, own_device
-from swiftsight_tools.training_task import open_task
+from swiftsight_tools.training import session
+from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
+from swiftsight_tools.training.freezing import BATCH_NORMS
+from swiftsight_tools.training.processes import Processes, find_processes, own_device
+from swiftsight_tools.training.tasks import open_task
 from torch import nn
 
 TOLD = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
@@ -116,7 +116,7 @@ def run_words(folder: Path, name: str, work_dir: Path) -> list[str]:
 # One of two processes: run after run, as if torchrun had started it anew for each.
 WORKER = """
 import json, os, sys
-from swiftsight_tools import session
+from swiftsight_tools.training import session
 from swiftsight_tools.cli import main
 from detect.two_stage import TwoStageDetector
 sys.path.insert(0, sys.argv[1])

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from swiftsight_tools.assembly import create_optimizer
-from swiftsight_tools.detection_task import DetectionMetric
-from swiftsight_tools.runner import ClippingOptimWrapper, NotFiniteError, Task
-from swiftsight_tools.training_config import OptimizerConfig
+from swiftsight_tools.configuration.training_config import OptimizerConfig
+from swiftsight_tools.training.assembly import create_optimizer
+from swiftsight_tools.training.detection_task import DetectionMetric
+from swiftsight_tools.training.runner import ClippingOptimWrapper, NotFiniteError, Task
 from torch import Tensor, nn
 
 from detect.results import Detections, Target

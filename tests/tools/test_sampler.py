@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from swiftsight_tools.sampler import TrainingSampler, repeat_factors
+from swiftsight_tools.training.sampler import TrainingSampler, repeat_factors
 
 SIZES = [(64, 64), (96, 64), (128, 96)]
 

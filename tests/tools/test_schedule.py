@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from swiftsight_tools.schedule import learning_rate_factor
-from swiftsight_tools.training_config import ScheduleConfig
+from swiftsight_tools.configuration.training_config import ScheduleConfig
+from swiftsight_tools.training.schedule import learning_rate_factor
 
 
 def test_warm_up_and_steps() -> None:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from swiftsight_tools.label_pictures import write_cityscapes_ids, write_colours, write_labels
-from swiftsight_tools.segmentation_report import cityscapes_table, class_table, draw_confusion
+from swiftsight_tools.frames.label_pictures import write_cityscapes_ids, write_colours, write_labels
+from swiftsight_tools.scoring.segmentation_report import cityscapes_table, class_table, draw_confusion
 
 from segment.cityscapes_scores import CityscapesEvaluation
 from segment.formats.cityscapes import CLASSES

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from swiftsight_tools.assembly import create_optimizer
-from swiftsight_tools.checkpoint import checksum, load_checkpoint
 from swiftsight_tools.cli import main
-from swiftsight_tools.config import as_plain, find_config, load_config
-from swiftsight_tools.hooks import JournalHook
-from swiftsight_tools.schema import arguments
-from swiftsight_tools.segmentation_data import WholePictures, open_pictures
-from swiftsight_tools.segmentation_task import SegmentationMetric
+from swiftsight_tools.configuration.config import as_plain, find_config, load_config
+from swiftsight_tools.configuration.schema import arguments
+from swiftsight_tools.training.assembly import create_optimizer
+from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
+from swiftsight_tools.training.hooks import JournalHook
+from swiftsight_tools.training.segmentation_data import WholePictures, open_pictures
+from swiftsight_tools.training.segmentation_task import SegmentationMetric
 
 from pictures.images import read_image, read_size, read_values
 from pictures.splits import read_split

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from swiftsight_tools import cli, model_views
+from swiftsight_tools import cli
+from swiftsight_tools.frames import model_views
 from torch import Tensor, nn
 
 from detect import RawDetections, create_detector, save_detector

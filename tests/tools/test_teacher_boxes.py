@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from swiftsight_tools import teacher_boxes
-from swiftsight_tools.config import load_config
+from swiftsight_tools.configuration.config import load_config
 from swiftsight_tools.peer_detectors import COCO_CLASSES, SCORE_THRESHOLD, FastestDet, YoloxNano, select
-from swiftsight_tools.training_task import open_task
+from swiftsight_tools.training.tasks import open_task
 from torch.testing import assert_close
 
 from compress.distill import Distiller

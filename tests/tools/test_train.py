@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from swiftsight_tools.checkpoint import checksum, load_checkpoint, save_checkpoint
 from swiftsight_tools.cli import main
+from swiftsight_tools.training.checkpoint import checksum, load_checkpoint, save_checkpoint
 
 from detect import create_detector
 from detect.two_stage import TwoStageDetector
@@ -155,7 +155,10 @@ def test_a_killed_run_resumes_bit_for_bit(
 
 @pytest.mark.parametrize(
     "where",
-    ["swiftsight_tools.hooks.JournalHook.after_train_iter", "swiftsight_tools.detection_task.DetectionMetric.process"],
+    [
+        "swiftsight_tools.training.hooks.JournalHook.after_train_iter",
+        "swiftsight_tools.training.detection_task.DetectionMetric.process",
+    ],
 )
 def test_ctrl_c_saves_and_the_run_goes_on_exactly(
     where: str, config: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

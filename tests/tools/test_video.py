@@ -12,9 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from swiftsight_tools import video, video_sink, window
+from swiftsight_tools import video
+from swiftsight_tools.frames import video_sink, window
+from swiftsight_tools.frames.video_sink import CODECS, VideoSink
 from swiftsight_tools.video import BrokenOffError, LiveVideo, frames, is_live, without_password
-from swiftsight_tools.video_sink import CODECS, VideoSink
 
 RED = (200, 30, 60)
 
@@ -224,7 +225,7 @@ def test_writing_stops_while_the_disk_still_has_room_to_close_the_file(tmp_path,
 LIMITED = """
 import resource, sys
 import numpy as np
-from swiftsight_tools.video_sink import VideoSink
+from swiftsight_tools.frames.video_sink import VideoSink
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 random = np.random.default_rng(0)
 try:

@@ -1,0 +1,1 @@
+"""What lies around a net in `demo`: frames read ahead, answers drawn, windows, videos and logs written."""

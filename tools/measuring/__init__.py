@@ -1,0 +1,1 @@
+"""What `bench` measures, part by part, in torch and in other engines."""

@@ -1,0 +1,1 @@
+"""What `eval` says of each kind of net: figures, tables, and the pictures that go with them."""

@@ -1,0 +1,1 @@
+"""What `squeeze` does to a net, method by method, before the result is packed."""

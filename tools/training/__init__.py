@@ -1,0 +1,1 @@
+"""Everything that a training is made of: its tasks and their data, the loop, checkpoints, several processes."""
