@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import export, fast_packages
+from swiftsight_tools import fast_packages
 from swiftsight_tools.cli import main
+from swiftsight_tools.engines import export_file
 from swiftsight_tools.engines.exported import ExportedNet, detections_from
 from swiftsight_tools.engines.exported_words import read_words
 from swiftsight_tools.engines.picture_graph import GraphSettings, PictureGraph, shrink
@@ -92,7 +93,7 @@ def test_openvinos_own_format_holds_the_same(exported_detector, tmp_path):
     words = read_words(exported_detector.path)
     onnx_file = tmp_path / "net.onnx"
     onnx_file.write_bytes(exported_detector.path.read_bytes())
-    path = export._as_openvino(onnx_file, words)
+    path = export_file._as_openvino(onnx_file, words)
     assert read_words(path) == words
     images = _pictures(2).transpose(0, 3, 1, 2)
     for own, other in zip(ExportedNet(path)(images), ExportedNet(onnx_file, engine="openvino")(images), strict=True):
@@ -116,7 +117,7 @@ def test_a_graph_that_is_not_the_nets_is_refused(exported_detector, block_pictur
             holder.CopyFrom(onnx.numpy_helper.from_array(np.array([0.3], np.float32), limits))
         return model
 
-    monkeypatch.setattr(export, "onnx_model", tampered)
+    monkeypatch.setattr(export_file, "onnx_model", tampered)
     target = tmp_path / "net.onnx"
     target.write_text("what was there before")
     code, said = _run(capsys, "--weights", exported_detector.weights, "--output", target, "--batch", "free",
