@@ -64,12 +64,12 @@ def moving_area(picture: np.ndarray, before: np.ndarray) -> Mask:
 
 def cuts() -> dict[str, Cut]:
     """The ways to a mask that are compared; those that remember start with the clip."""
-    steady, cut_out = SteadyScores(), CutOut(blurred, person=0)
+    steady, cut_out = SteadyScores(), CutOut(blurred)
     return {
         "net": lambda _, scores: scores > 0.5,
         "steadied": lambda picture, scores: steady(picture, scores) > 0.5,
         "edges": lambda picture, scores: edges(picture, scores) > 0.5,
-        "steadied, edges (the demo)": lambda picture, scores: cut_out.mask(picture, scores[None]) > 127,
+        "steadied, edges (the demo)": lambda picture, scores: cut_out.mask(picture, scores) > 127,
     }
 
 

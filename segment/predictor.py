@@ -77,7 +77,7 @@ class Predictor:
         if not self.keep_scores:
             return Segmentation(torch.from_numpy(labels_at(maps, picture_size)).long(), None)
         if len(maps) == 2:
-            second = torch.from_numpy(resized(maps[1] - maps[0], picture_size)).sigmoid()
+            second = _of_two(maps, 1, picture_size)
             return Segmentation((second > 0.5).long(), torch.stack((1 - second, second)))
         maps = np.stack([resized(each, picture_size) for each in maps])
         labels = torch.from_numpy(labels_at(maps, picture_size)).long()
@@ -87,6 +87,20 @@ class Predictor:
     def label_map(self, logits: Tensor, picture_size: tuple[int, int]) -> np.ndarray:
         """As `finish`, the labels alone: [H, W] uint8, which for a large picture saves time."""
         return labels_at(logits[0].float().cpu().numpy(), picture_size)
+
+    @torch.inference_mode()
+    def class_scores(self, logits: Tensor, picture_size: tuple[int, int], label: int) -> np.ndarray:
+        """The probabilities of one class alone: [H, W] float32, whether scores are kept or not."""
+        maps = logits[0].float().cpu().numpy()
+        if len(maps) == 2:
+            return _of_two(maps, label, picture_size).numpy()
+        maps = np.stack([resized(each, picture_size) for each in maps])
+        return torch.from_numpy(maps).softmax(dim=0)[label].numpy()
+
+
+def _of_two(logits: np.ndarray, label: int, size: tuple[int, int]) -> Tensor:
+    """Logits [2, h, w] -> the probability of a class, [H, W]: one map tells two classes apart."""
+    return torch.from_numpy(resized(logits[label] - logits[1 - label], size)).sigmoid()
 
 
 def labels_at(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -71,6 +71,14 @@ def test_scores_are_kept_on_request():
 
 
 @pytest.mark.parametrize("classes", [2, 5])
+def test_the_scores_of_one_class_are_those_of_all(net, classes):
+    logits = torch.randn(1, classes, 20, 30, generator=torch.Generator().manual_seed(0))
+    every = Predictor(net, keep_scores=True).finish(logits, (37, 50)).scores.numpy()
+    for label, expected in enumerate(every):
+        np.testing.assert_allclose(Predictor(net).class_scores(logits, (37, 50), label), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("size", [(37, 50), (20, 30), (9, 61)])
 def test_labels_are_those_of_the_resized_logits(classes, size):
     logits = torch.randn(1, classes, 20, 30, generator=torch.Generator().manual_seed(0))

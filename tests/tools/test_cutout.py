@@ -94,7 +94,7 @@ def test_tiny_pictures_have_edges_too(size):
     assert refine_mask(mask, picture).shape == size
     blurred(picture, mask, picture)
     assert SteadyScores()(picture, mask).shape == size
-    assert CutOut(blurred, person=0)(picture, mask[None]).shape == picture.shape
+    assert CutOut(blurred)(picture, mask).shape == picture.shape
 
 
 # Backgrounds.
@@ -162,8 +162,8 @@ def test_the_blur_takes_nothing_from_the_person():
 def test_a_person_who_fills_the_view_is_no_trouble():
     picture = _scene(np.ones(SIZE, bool))
     everything = np.ones(SIZE, np.float32)
-    assert (CutOut(blurred, person=0)(picture, everything[None]) == picture).all()
-    nobody = CutOut(parse_background("green"), person=0)(picture, 1 - everything[None])
+    assert (CutOut(blurred)(picture, everything) == picture).all()
+    nobody = CutOut(parse_background("green"))(picture, 1 - everything)
     assert (nobody == (0, 128, 0)).all()
 
 
@@ -243,16 +243,16 @@ def test_the_person_stays_and_the_rest_is_replaced():
     truth = _disc((72, 96), 45)
     picture = _scene(truth)
     person = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 2) * 0.96 + 0.02
-    cut = CutOut(parse_background("#00b140"), person=1)
-    shown = cut(picture, np.stack((1 - person, person)))
+    cut = CutOut(parse_background("#00b140"))
+    shown = cut(picture, person)
     inside, outside = _disc((72, 96), 40), ~_disc((72, 96), 50)
     assert (shown[inside] == picture[inside]).all()
     assert (shown[outside] == (0, 177, 64)).all()
-    mask = cut.mask(picture, np.stack((1 - person, person)))
+    mask = cut.mask(picture, person)
     assert mask.dtype == np.uint8
     assert ((mask > 12) & (mask < 243)).sum() > 100  # the edge is soft
     cut.start_over()
-    other = cut(picture, np.stack((person, 1 - person)))
+    other = cut(picture, 1 - person)
     assert (other[inside] == (0, 177, 64)).all()
 
 
@@ -263,11 +263,11 @@ def test_a_large_picture_is_cut_out_by_its_small_mask(size):
     picture = np.where(truth[:, :, None], (220, 180, 160), (60, 70, 80)).astype(np.uint8)
     soft = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 4)
     small = cv2.resize(soft, working_size(size)[::-1], interpolation=cv2.INTER_AREA)
-    cuts = [CutOut(parse_background("#00b140"), person=0).mask(picture, each[None]) for each in (soft, small)]
+    cuts = [CutOut(parse_background("#00b140")).mask(picture, each) for each in (soft, small)]
     assert small.size < soft.size / 3
     assert _iou(cuts[1] > 127, truth) > 0.98
     _close(cuts[1], cuts[0], tolerance=2)
-    drawn = CutOut(parse_background("#00b140"), person=0)(picture, small[None])
+    drawn = CutOut(parse_background("#00b140"))(picture, small)
     sure = cuts[1] == 255
     assert (drawn[sure] == picture[sure]).all()
     assert (drawn[cuts[1] == 0] == (0, 177, 64)).all()
@@ -278,6 +278,6 @@ def test_specks_far_from_any_person_are_nothing():
     scores[100:300, 100:300] = 1
     scores[20:24, 600:604] = 0.08
     picture = np.full((432, 768, 3), 90, np.uint8)
-    mask = CutOut(blurred, person=0).mask(picture, scores[None])
+    mask = CutOut(blurred).mask(picture, scores)
     assert mask[200, 200] == 255
     assert mask[:, 400:].max() == 0

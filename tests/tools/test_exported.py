@@ -51,7 +51,10 @@ def test_a_file_finds_what_the_net_finds(exported_detector, block_pictures):
 def test_a_file_labels_what_the_net_labels(exported_segmenter, block_pictures):
     net, picture = exported_segmenter.net, _picture(block_pictures)
     expected = segment.Predictor(net, keep_scores=True)(picture)
-    found = ExportedSegmenter(ExportedNet(exported_segmenter.path, threads=1), keep_scores=True)(picture)
+    predictor = ExportedSegmenter(ExportedNet(exported_segmenter.path, threads=1), keep_scores=True)
+    found = predictor(picture)
+    one = predictor.class_scores(predictor.infer(predictor.prepare(picture)), picture.shape[:2], 1)
+    np.testing.assert_array_equal(one, found.scores[1].numpy())
     torch.testing.assert_close(found.scores.sum(dim=0), torch.ones(72, 104))
     torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0.02)  # enlarged before and after softmax
     assert (found.labels == expected.labels).float().mean() > 0.99

@@ -50,8 +50,7 @@ def _cut_out() -> SegmentationView:
     torch.manual_seed(0)
     net = segment.create_segmenter("bisenet_shufflenet_v2_x0_5", num_classes=2, input_size=SIZE)
     net.class_names = ("background", "person")
-    predictor = segment.Predictor(net, keep_scores=True)
-    return SegmentationView(predictor, background=parse_background("blur"))
+    return SegmentationView(segment.Predictor(net), background=parse_background("blur"))
 
 
 def _run(view: Any, clip: Path, folder: Path, workers: int) -> tuple[str, list[np.ndarray], Annotator]:

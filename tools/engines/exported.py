@@ -188,6 +188,10 @@ class ExportedSegmenter:
         """What the file gave -> labels [H, W] uint8 at the (height, width) of the picture."""
         return _enlarged(raw[0][0], picture_size) if len(raw) == 1 else labels_at(raw[1][0], picture_size)
 
+    def class_scores(self, raw: Answers, picture_size: tuple[int, int], label: int) -> np.ndarray:
+        """The probabilities of one class alone, [H, W] float32; of a file that gives them."""
+        return resized(raw[1][0][label], picture_size)
+
     def labels(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """images [1, 3, h, w] uint8 -> labels [H, W] at (height, width) `size`: what an evaluation asks of a net."""
         return self.finish(self.net(images.numpy()), size).labels

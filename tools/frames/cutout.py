@@ -111,12 +111,12 @@ def composite_(picture: np.ndarray, background: np.ndarray, mask: np.ndarray) ->
 class CutOut:
     """Replaces everything in a picture that is no person, frame by frame.
 
-    person: the class to keep, by its place in the scores. In a video the mask is kept steady where nothing moves;
-    `start_over` before another one. All but the last step happens on a small picture, see `working_size`.
+    In a video the mask is kept steady where nothing moves; `start_over` before another one. All but the last step
+    happens on a small picture, see `working_size`.
     """
 
-    def __init__(self, background: Background, *, person: int) -> None:
-        self.background, self.person = background, person
+    def __init__(self, background: Background) -> None:
+        self.background = background
         self._steady = SteadyScores()
 
     def start_over(self) -> None:
@@ -124,7 +124,7 @@ class CutOut:
         self._steady.start_over()
 
     def __call__(self, picture: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """picture [H, W, 3] uint8 RGB, scores [C, h, w] float32 0..1 of any size -> the picture with another
+        """picture [H, W, 3] uint8 RGB, the person's scores [h, w] float32 0..1 of any size -> the picture with another
         background.
         """
         drawn = np.ascontiguousarray(picture).copy()
@@ -133,31 +133,34 @@ class CutOut:
 
     def draw_(self, picture: np.ndarray, scores: np.ndarray) -> None:
         """As a call, but replaces what is in `picture` itself, which has to be in one piece."""
-        view, scored, lines = self._small_mask(picture, scores)
+        view, guide, scored, lines = self._small_mask(picture, scores)
         small, large = _places(_possible(scored), (picture.shape[0], picture.shape[1]))
         person = picture[large].copy()
-        self.background(view, lines.at(brightness(view)), picture)
+        self.background(view, lines.at(guide), picture)
         composite_(person, picture[large], _large_mask(person, lines, small))
         picture[large] = person
 
     def mask(self, picture: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """[H, W] uint8: 255 where the person is, 0 elsewhere, in between along the edges."""
-        _, scored, lines = self._small_mask(picture, scores)
+        _, _, scored, lines = self._small_mask(picture, scores)
         small, large = _places(_possible(scored), (picture.shape[0], picture.shape[1]))
         mask = np.zeros(picture.shape[:2], np.uint8)
         mask[large] = _large_mask(picture[large], lines, small)
         return mask
 
-    def _small_mask(self, picture: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, EdgeLines]:
-        """The picture shrunk, the person's scores made steady, and the mask's edges, all of one size."""
+    def _small_mask(
+        self, picture: np.ndarray, scores: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, EdgeLines]:
+        """The picture shrunk, its brightness, the person's scores made steady, and the mask's edges, of one size."""
         height, width = size = working_size((picture.shape[0], picture.shape[1]))
-        view, own = resize_image(picture, size), scores[self.person]
-        way = cv2.INTER_AREA if own.shape[0] > height else cv2.INTER_LINEAR
-        own = cv2.resize(own, (width, height), interpolation=way)
+        view = resize_image(picture, size)
+        way = cv2.INTER_AREA if scores.shape[0] > height else cv2.INTER_LINEAR
+        own = scores if scores.shape == size else cv2.resize(scores, (width, height), interpolation=way)
         scored = self._steady(view, own, cell=max(1, round(CELL * height / picture.shape[0])))
-        slope, offset = edge_lines(scored, brightness(view))
+        guide = brightness(view)
+        slope, offset = edge_lines(scored, guide)
         contrast = 1 / (2 * _SURE - 1)
-        return view, scored, EdgeLines(slope * contrast, (offset - (1 - _SURE)) * contrast)
+        return view, guide, scored, EdgeLines(slope * contrast, (offset - (1 - _SURE)) * contrast)
 
 
 def _possible(scores: np.ndarray) -> np.ndarray:

@@ -77,13 +77,8 @@ def _torch_view(args: argparse.Namespace, name: str, weights: Path, background: 
     shown = {"classes": args.classes, "background": background, "label_folder": args.labels}
     if name in list_joints():
         refuse(args, MULTI_PASS_OPTIONS, f"is for detectors alone; {name} labels pixels, too")
-        both = joint.Predictor(
-            create_joint(name, weights=weights).to(device),
-            size=args.size,
-            score_threshold=_score(args),
-            keep_scores=background is not None,
-        )
-        return JointView(both, **shown)
+        both = create_joint(name, weights=weights).to(device)
+        return JointView(joint.Predictor(both, size=args.size, score_threshold=_score(args)), **shown)
     if name not in list_segmenters():
         _refuse_for_boxes(args, name)
         detector = create_detector(name, weights=weights).to(device)
@@ -92,7 +87,7 @@ def _torch_view(args: argparse.Namespace, name: str, weights: Path, background: 
         return DetectionView(looking, classes=args.classes)
     _refuse_for_pixels(args, name)
     segmenter = create_segmenter(name, weights=weights).to(device)
-    return SegmentationView(segment.Predictor(segmenter, size=args.size, keep_scores=background is not None), **shown)
+    return SegmentationView(segment.Predictor(segmenter, size=args.size), **shown)
 
 
 def _exported_view(args: argparse.Namespace, net: ExportedNet, background: Background | None) -> View[Any]:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from segment.formats import camvid, cityscapes
-from segment.results import Segmentation
 
 from ..destinations import label_picture_name
 from ..table import format_table
@@ -25,24 +24,25 @@ _OFFICIAL_COLOURS = {kind.CLASS_NAMES: kind.CLASS_COLOURS for kind in (camvid, c
 
 
 class LabelledFrame(NamedTuple):
-    """labels: [h, w] uint8; scores: [C, h, w] float32 if kept; both of the picture's size, or smaller where they only
-    serve to cut out. shares: class -> its part of the pixels; classes that are not there are left out.
+    """labels: [h, w] uint8; person: [h, w] float32, the person's scores where one is cut out; both of the picture's
+    size, or smaller where they only serve to cut out. shares: class -> its part of the pixels; classes that are not
+    there are left out.
     """
 
     labels: np.ndarray
-    scores: np.ndarray | None
+    person: np.ndarray | None
     shares: dict[str, float]
 
 
 class PixelPredictor(FramePredictor, Protocol):
     """A `segment.Predictor`, or what answers like one."""
 
-    def finish(self, raw: Any, picture_size: tuple[int, int], /) -> Segmentation:
-        """What the net gave -> the class of each pixel of the picture of (height, width)."""
+    def label_map(self, raw: Any, picture_size: tuple[int, int], /) -> np.ndarray:
+        """What the net gave -> the class of each pixel of the picture of (height, width), [H, W] uint8."""
         ...
 
-    def label_map(self, raw: Any, picture_size: tuple[int, int], /) -> np.ndarray:
-        """The same, the labels alone, [H, W] uint8."""
+    def class_scores(self, raw: Any, picture_size: tuple[int, int], label: int, /) -> np.ndarray:
+        """What the net gave -> the probabilities of one class, [H, W] float32."""
         ...
 
 
@@ -50,7 +50,7 @@ class SegmentationView(View[LabelledFrame]):
     """Classes as colours with a legend; or, with a background, everything replaced that is no person.
 
     Cityscapes' and CamVid's classes have their official colours. classes: the names of those to colour and count, None
-    for all that are something. background: needs a predictor that keeps scores. label_folder: where the labels of each
+    for all that are something. background: needs a predictor that has scores. label_folder: where the labels of each
     picture go as a PNG. Raises ValueError for a class that the net does not know, be it the person to cut out.
     """
 
@@ -71,7 +71,7 @@ class SegmentationView(View[LabelledFrame]):
         self.colours = _OFFICIAL_COLOURS.get(names) or _told_apart(names)
         if background is not None and PERSON not in names:
             raise ValueError(f"the segmenter knows no {PERSON} to cut out; its classes are {', '.join(names)}")
-        self.cut_out = None if background is None else CutOut(background, person=names.index(PERSON))
+        self.cut_out = None if background is None else CutOut(background)
         self.label_folder = label_folder
 
     def begin(self) -> None:
@@ -81,17 +81,18 @@ class SegmentationView(View[LabelledFrame]):
 
     def finish(self, raw: Any, picture_size: tuple[int, int]) -> LabelledFrame:
         """See `View`."""
-        scores = None
+        names, person = self.predictor.class_names, None
         if self.cut_out is None:
             labels = self.predictor.label_map(raw, picture_size)
         else:
             size = working_size(picture_size) if self.label_folder is None else picture_size
-            found = self.predictor.finish(raw, size)
-            assert found.scores is not None  # the predictor keeps them where there is something to cut out
-            labels, scores = found.labels.numpy().astype(np.uint8), found.scores.numpy()
+            label = names.index(PERSON)
+            person = self.predictor.class_scores(raw, size, label)
+            is_alone = len(names) == 2  # its scores then say all
+            labels = ((person > 0.5) == bool(label)).view(np.uint8) if is_alone else self.predictor.label_map(raw, size)
         counts = count_labels(labels).tolist()
-        names = zip(self.predictor.class_names, counts, strict=False)
-        return LabelledFrame(labels, scores, {name: number / labels.size for name, number in names if number})
+        shares = {name: number / labels.size for name, number in zip(names, counts, strict=False) if number}
+        return LabelledFrame(labels, person, shares)
 
     def draw(self, picture: np.ndarray, answer: LabelledFrame) -> np.ndarray:
         """See `View`."""
@@ -99,8 +100,8 @@ class SegmentationView(View[LabelledFrame]):
             names = self.predictor.class_names
             draw_classes_(picture, answer.labels, names, colours=self.colours, hidden=self.hidden)
         else:
-            assert answer.scores is not None  # see `finish`
-            self.cut_out.draw_(picture, answer.scores)
+            assert answer.person is not None  # see `finish`
+            self.cut_out.draw_(picture, answer.person)
         return picture
 
     def note(

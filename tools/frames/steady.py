@@ -30,8 +30,10 @@ class SteadyScores:
         cell: the side of the areas on which motion is seen, in pixels of `picture`, which may have been shrunk.
         """
         height, width = picture.shape[:2]
-        cells = (max(1, width // cell), max(1, height // cell))
-        view = cv2.resize(picture, cells, interpolation=cv2.INTER_AREA).astype(np.float32)
+        rows, columns = max(1, height // cell), max(1, width // cell)
+        # Whole cells alone: areas that are cut askew take three times as long.
+        whole = picture[: min(height, rows * cell), : min(width, columns * cell)]
+        view = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
         if self._scores is None or self._seen is None or self._scores.shape != scores.shape:
             self._scores, self._seen = scores.astype(np.float32), view
             return self._scores
