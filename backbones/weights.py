@@ -41,16 +41,18 @@ class LoadReport(NamedTuple):
 def save_weights(
     module: nn.Module, path: str | PathLike[str], *, metadata: Mapping[str, str] | None = None, half: bool = True
 ) -> None:
-    """Write the module's parameters and buffers as safetensors; `half` stores float32 as float16.
+    """Write the module's parameters and buffers as safetensors; `half` stores float32 as float16, but for tensors with
+    numbers beyond its range (65,504), such as the variances of a large map's sums.
 
     The file is written beside `path` and moved there when whole, so an older file survives a failure.
-    Raises ValueError if a number does not fit float16, OSError if the file cannot be written.
+    Raises ValueError if a number is not finite, OSError if the file cannot be written.
     """
     tensors = {}
     for name, tensor in module.state_dict().items():
-        stored = tensor.half() if half and tensor.dtype == torch.float32 else tensor
-        if stored.is_floating_point() and not torch.isfinite(stored).all():
-            raise ValueError(f"{name} holds numbers that are not finite as {stored.dtype}; nothing was written")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds numbers that are not finite; nothing was written")
+        halved = tensor.half() if half and tensor.dtype == torch.float32 else tensor
+        stored = halved if not halved.is_floating_point() or torch.isfinite(halved).all() else tensor
         tensors[name] = stored.contiguous().cpu()
     words = dict(metadata or {})
     if isinstance(module, Backbone):

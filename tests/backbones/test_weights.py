@@ -35,13 +35,25 @@ def test_half_precision_halves_the_file_and_comes_back_as_float32(saved, tmp_pat
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
 
 
-def test_what_half_precision_cannot_hold_is_refused_and_the_old_file_survives(saved):
+def test_what_half_precision_cannot_hold_is_stored_whole(saved, tmp_path):
+    """A norm's variance is seldom beyond 65,504, and then a training must not end."""
+    backbone, _ = saved
+    variance = next(name for name in backbone.state_dict() if name.endswith("running_var"))
+    backbone.state_dict()[variance][0] = 1e6
+    save_weights(backbone, tmp_path / "half.safetensors")
+    loaded = create_backbone("snet49", weights=tmp_path / "half.safetensors").state_dict()
+    torch.testing.assert_close(loaded[variance], backbone.state_dict()[variance], rtol=0, atol=0)
+    assert loaded[variance].dtype == torch.float32
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_numbers_that_are_not_finite_are_refused_and_the_old_file_survives(saved, half):
     backbone, path = saved
     before = path.read_bytes()
     with torch.no_grad():
-        next(backbone.parameters())[0] = 1e6
-    with pytest.raises(ValueError, match=r"stages\.0\.0\.weight .*float16"):
-        save_weights(backbone, path)
+        next(backbone.parameters())[0] = torch.nan
+    with pytest.raises(ValueError, match=r"stages\.0\.0\.weight .*not finite"):
+        save_weights(backbone, path, half=half)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
