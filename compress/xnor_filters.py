@@ -142,5 +142,7 @@ def _compiled_kernel() -> ModuleType:
     try:
         from . import xnor_kernel
     except ImportError as error:
-        raise ValueError(f'counting bits needs numba ({error}): pip install "swiftsight[fast]"') from None
+        raise ValueError(
+            f'counting bits needs numba ({error}): pip install ".[fast]" in the checkout of swiftsight'
+        ) from None
     return xnor_kernel

@@ -4,7 +4,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-EXTRA = 'pip install "swiftsight[fast]"'
+EXTRA = 'pip install ".[fast]" in the checkout of swiftsight'
 
 
 def load_package(name: str, purpose: str) -> Any:

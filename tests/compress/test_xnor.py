@@ -209,7 +209,7 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "compress.xnor_kernel", None)
     monkeypatch.delattr(compress, "xnor_kernel")
     bits = deploy_bits(XNORConv2d(8, 4, 1))
-    with pytest.raises(ValueError, match=r'counting bits needs numba .*: pip install "swiftsight\[fast\]"'):
+    with pytest.raises(ValueError, match=r'counting bits needs numba .*: pip install "\.\[fast\]" in the checkout'):
         bits(torch.zeros(1, 8, 2, 2))
 
 

@@ -146,7 +146,8 @@ def test_a_missing_package_is_named(exported_detector, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(fast_packages, "importlib", SimpleNamespace(import_module=missing))
     code, said = _run(capsys, "--weights", exported_detector.weights, "--output", tmp_path / "net.onnx")
-    expected = 'an export needs the package onnxscript, which is not installed; pip install "swiftsight[fast]"'
+    missed = "an export needs the package onnxscript, which is not installed"
+    expected = f'{missed}; pip install ".[fast]" in the checkout of swiftsight'
     assert (code, said) == (1, f"swiftsight: {expected}\n")
 
 

@@ -17,7 +17,7 @@ class FoldersConfig:
 
     check_pictures: open every picture before training and leave out what cannot be read; without it the training
     stops at such a picture. class_balance: pictures of classes that are in a smaller part of the
-    pictures than this are shown more often (see `sampler.repeat_factors`).
+    pictures than this are shown more often (see `training.sampler.repeat_factors`).
     """
 
     train: Path

@@ -49,7 +49,8 @@ class BoxesData:
 
     class_names: in the order of the net's classes; null takes all that the data of train has. cache: keep decoded
     pictures in memory. strict: stop at what else would be left out or mended, and counted. class_balance: pictures of
-    classes that are in a smaller part of the pictures than this are shown more often (see `sampler.repeat_factors`).
+    classes that are in a smaller part of the pictures than this are shown more often (see
+    `training.sampler.repeat_factors`).
     """
 
     class_names: tuple[str, ...] | None = None
