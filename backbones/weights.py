@@ -157,7 +157,9 @@ def load_weights(
     own = {own_name: value for own_name, value in module.state_dict().items() if own_name not in keep}
     misfit = _misfit(own, content)
     if misfit is not None:
-        raise ValueError(_explain(f"{path}", misfit, content, name, type(module).__name__))
+        told = read_metadata(path).get("options", "{}")
+        hint = "" if told == "{}" else f"; what is in the file was made with {told}"
+        raise ValueError(_explain(f"{path}", misfit, content, name, type(module).__name__) + hint)
     _check_numbers(module, content, f"{path}")
     fitting = {own_name: value for own_name, value in content.tensors.items() if own_name in own}
     module.load_state_dict(fitting, strict=False)

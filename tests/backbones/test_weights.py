@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones import create_backbone, create_classifier, load_weights, read_metadata, read_state_dict, save_weights
+from backbones import (
+    create_backbone,
+    create_classifier,
+    load_weights,
+    read_metadata,
+    read_state_dict,
+    save_classifier,
+    save_weights,
+)
 
 
 @pytest.fixture
@@ -78,6 +86,16 @@ def test_the_backbone_of_a_classifiers_file(tmp_path):
     backbone = create_backbone("shufflenet_v2_x0_5", weights=tmp_path / "classifier.safetensors")
     weight = "stages.2.0.branch.0.0.weight"
     torch.testing.assert_close(backbone.state_dict()[weight], classifier.backbone.state_dict()[weight])
+
+
+def test_a_file_of_other_options_says_them(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_classifier(create_classifier("snet49", num_classes=3, kernel_size=3), path)
+    with pytest.raises(
+        ValueError, match=r'does not fit snet49: .*; what is in the file was made with {"kernel_size": 3}'
+    ):
+        create_backbone("snet49", weights=path)
+    assert create_backbone("snet49", weights=path, kernel_size=3) is not None
 
 
 def test_a_plain_torch_file_and_what_was_not_used(tmp_path):
