@@ -111,6 +111,12 @@ def _channels(net: nn.Module, parts: Sequence[str]) -> dict[str, int]:
     finally:
         for module, mode in modes:
             module.training = mode
+    for part in parts:
+        if part not in seen:
+            raise ValueError(f"the part {part} gives nothing when the net is used, so it can give or take no hint")
+        if seen[part].ndim not in (2, 4):
+            shape = list(seen[part].shape)
+            raise ValueError(f"the part {part} gives {shape}; expected a map [N, C, h, w] or features [N, C]")
     return {part: seen[part].shape[1] for part in parts}
 
 

@@ -149,6 +149,8 @@ class XNORBitLinear(_XNORBits):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs [N, C] float32 -> [N, O]. ValueError for another type, device or shape."""
+        if not len(inputs):
+            return inputs.new_empty(0, self.multiply(inputs.new_zeros(1, inputs.shape[1], 1, 1)).shape[1])
         return self.multiply(self.norm(inputs).t()[None, :, None])[0, :, 0].t()
 
 

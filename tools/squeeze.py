@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
         return _INTERRUPTED
     packed = made.packed
     check_same(made.net.state_dict(), unpack(packed.content).state)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
+    for path in (args.output, args.report, args.plot):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.output, packed.content)
     print(made.tables)
     print(f"\n{args.output}: {len(packed.content):,} bytes, unpacked and compared: the same to the last bit")

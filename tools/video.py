@@ -215,9 +215,15 @@ def is_live(source: str) -> bool:
     return source.isdigit() or source.lower().startswith(STREAM_SCHEMES)
 
 
+_SECRETS = re.compile(
+    r"([?&](?:user|username|usr|login|password|passwd|pass|pwd|token|key|auth)=)[^&#]*", re.IGNORECASE
+)
+
+
 def without_password(address: str) -> str:
-    """The address with `user:password@` left out, for messages and files."""
-    return re.sub(r"//[^/@]*@", "//", address)
+    """The address, for messages and files: without `user:password@` and what a query says of users and passwords."""
+    bare = re.sub(r"//[^/?#]*@", "//", address)
+    return _SECRETS.sub(r"\1...", bare)
 
 
 def _open_live(source: int | str) -> cv2.VideoCapture:

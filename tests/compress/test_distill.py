@@ -208,6 +208,16 @@ def test_wrong_numbers_and_other_classes_are_refused() -> None:
         Distiller(Net(), None, LogitLesson(), hints=(Hint("body", "990"),))
 
 
+def test_a_part_without_a_map_can_give_no_hint() -> None:
+    unused, flat = Net(), Net()
+    unused.aside = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="the part aside gives nothing when the net is used"):
+        Distiller(unused, Net(), LogitLesson(), hints=(Hint("aside", "body"),))
+    flat.body.extend([nn.Flatten(2), nn.Unflatten(2, (-1, 8))])
+    with pytest.raises(ValueError, match=r"the part body\.3 gives \[.*\]; expected a map"):
+        Distiller(flat, Net(), LogitLesson(), hints=(Hint("body.3", "body"),))
+
+
 def test_recording_ends_with_an_error_too() -> None:
     net = Net()
     with pytest.raises(ZeroDivisionError), recorded(net, ["body"]):

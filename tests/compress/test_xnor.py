@@ -131,6 +131,7 @@ def test_linear_layers_and_layers_with_real_inputs():
     inputs = torch.randn(11, 70)
     xnor, scaled = XNORLinear(70, 21).eval(), XNORLinear(70, 21, scale_inputs=True).eval()
     exactly(deploy_bits(xnor)(inputs), xnor(inputs))
+    assert deploy_bits(xnor)(inputs[:0]).shape == xnor(inputs[:0]).shape
     assert_close(deploy_bits(scaled)(inputs), scaled(inputs))
     linear = BinaryWeightLinear(70, 21)
     exactly(deploy_bits(linear)(inputs), linear(inputs))

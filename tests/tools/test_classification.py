@@ -17,7 +17,7 @@ from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
 from swiftsight_tools.training.classification_task import ClassificationMetric, top_figures, truth_ranks
 from swiftsight_tools.training.hooks import JournalHook
 
-from backbones import Classifier, create_backbone, create_classifier, list_backbones
+from backbones import Classifier, create_backbone, create_classifier, list_backbones, save_classifier
 from detect import create_detector
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
@@ -127,6 +127,18 @@ def test_the_best_weights_start_classifiers_and_detectors(whole_run: Path) -> No
     for name, tensor in classifier.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, averaged[f"module.net.{name}"].half().float(), rtol=0, atol=0)
+
+
+def test_weights_of_other_classes_are_refused(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = create_classifier("snet49", weights=whole_run / "best.safetensors")
+    net.class_names = net.class_names[::-1]
+    save_classifier(net, tmp_path / "other.safetensors")
+    more = ["--set", f"model.weights={tmp_path / 'other.safetensors'}"]
+    assert main(words(config, tmp_path / "run", *more)) == 1
+    assert "other.safetensors knows the classes" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(

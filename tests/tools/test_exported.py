@@ -1,6 +1,7 @@
 """Exported files where a net is expected: demo, eval and bench take them, and what is none gets a line."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from swiftsight_tools.cli import main
 from swiftsight_tools.engines import conversion
 from swiftsight_tools.engines.exported import ExportedDetector, ExportedNet, ExportedSegmenter, detections_from
 from swiftsight_tools.engines.exported_words import read_words
+from swiftsight_tools.engines.picture_graph import GraphSettings
 
 import detect
 import segment
@@ -284,7 +286,25 @@ def test_a_net_by_name_is_converted_once_and_kept(exported_detector, block_pictu
     before = conversion.fingerprint(other, written[0])
     with torch.no_grad():
         other.head.classify.bias[0] += 1e-3
-    assert conversion.fingerprint(other, written[0]) != before
+    plain = conversion.fingerprint(other, written[0])
+    assert plain != before
+    other.binarize_("bwn")
+    assert conversion.fingerprint(other, written[0]) != plain  # another function of the same tensors
+
+
+def test_a_cached_file_that_is_cut_off_is_made_anew_and_old_ones_go(exported_detector, tmp_path, monkeypatch):
+    whole = exported_detector.path.read_bytes()
+    monkeypatch.setattr(conversion, "write_export", lambda net, settings, words, target, **_: target.write_bytes(whole))
+    monkeypatch.setattr(conversion, "_MOST_KEPT", 2)
+    net = detect.create_detector("thundernet", weights=exported_detector.weights)
+    first = conversion.converted(net, GraphSettings((64, 96), 16), threads=1)
+    first.write_bytes(whole[:1000])
+    assert conversion.converted(net, GraphSettings((64, 96), 16), threads=1).read_bytes() == whole
+    for place, width in enumerate((48, 80, 96)):
+        path = conversion.converted(net, GraphSettings((64, width), 16), threads=1)
+        os.utime(path, (place, place))
+    kept = conversion.converted(net, GraphSettings((64, 112), 16), threads=1)
+    assert set(first.parent.iterdir()) == {first, kept}
 
 
 def test_where_the_cache_cannot_be_written_a_net_is_converted_beside_it(tmp_path):

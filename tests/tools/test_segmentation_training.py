@@ -216,6 +216,19 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert checksum(weights[0]) == checksum(weights[1])
 
 
+def test_weights_whose_classes_stand_in_another_order_are_refused(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = [
+        "--set",
+        f"model.weights={whole_run / 'best.safetensors'}",
+        "--set",
+        "data.class_names=[ground, blue, red]",
+    ]
+    assert main(words(config, tmp_path / "run", *start)) == 1
+    assert "knows the classes ground, red, blue; the data has ground, blue, red" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("assignments", "words_in_error"),
     [

@@ -78,6 +78,15 @@ def test_with_a_training_the_zeros_stay_and_the_values_stay_few(block_weights, b
     assert squeeze(block_weights, output, *more) == 0  # finished trainings are not done again
     assert capsys.readouterr().out.count("nothing is left to train") == 2
     assert all(torch.equal(tensor, state[name]) for name, tensor in read_state_dict(output).items())
+    before_it = output.read_bytes()
+    for other, said in (
+        (("--bits", "3"), "shared was begun with bits {'conv': 4, 'fc': 4}, not {'conv': 3, 'fc': 3}"),
+        (("--density", "0.3"), "pruned was begun with density 0.4, not 0.3"),
+        (("--weights", str(output)), "pruned was begun with other weights"),
+    ):
+        assert squeeze(block_weights, output, *more, *other) == 1
+        assert f"{said}; choose another --work-dir" in capsys.readouterr().err
+    assert output.read_bytes() == before_it
 
 
 @pytest.mark.parametrize(
@@ -103,6 +112,13 @@ def test_what_is_refused_in_one_line(block_weights, tmp_path, monkeypatch, capsy
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_report_and_plot_are_made(block_weights, tmp_path) -> None:
+    report, plot = tmp_path / "a" / "b" / "report.json", tmp_path / "c" / "plot.png"
+    assert squeeze(block_weights, tmp_path / "a.packed", "--report", str(report), "--plot", str(plot)) == 0
+    assert report.is_file()
+    assert plot.is_file()
 
 
 def test_the_weights_of_another_net_are_refused(block_weights, block_config, tmp_path, capsys) -> None:

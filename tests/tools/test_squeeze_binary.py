@@ -9,7 +9,7 @@ from swiftsight_tools.cli import main
 
 from backbones import read_metadata, read_state_dict
 from compress import is_binary
-from detect import create_detector
+from detect import create_detector, save_detector
 from segment import create_segmenter
 
 NAME = "thundernet_snet49"
@@ -76,6 +76,17 @@ def test_a_trained_xnor_net_is_the_same_net_in_a_file_of_bits(block_weights, blo
     assert "is of binarize {'mode': 'xnor'" in capsys.readouterr().err
     assert squeeze(best, again, "--bits", "6") == 1
     assert "is of binary layers; --method bwn or xnor stores them" in capsys.readouterr().err
+
+
+def test_a_net_whose_ends_are_binary_too_is_packed_as_it_is(block_weights, tmp_path) -> None:
+    net = create_detector(NAME, weights=block_weights)
+    net.binarize_("xnor", keep_ends=False, skip=["neck"])
+    save_detector(net, tmp_path / "all.safetensors")
+    output = tmp_path / "all.packed"
+    assert squeeze(tmp_path / "all.safetensors", output, "--method", "xnor") == 0
+    packed = create_detector(NAME, weights=output)
+    assert packed.binary == net.binary
+    assert is_binary(packed.get_submodule("head.classify"))
 
 
 def test_a_segmenter_s_ends_and_what_only_learns_stay_real() -> None:

@@ -15,7 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from swiftsight_tools.cli import main
+from swiftsight_tools.configuration.training_config import EarlyStopConfig
 from swiftsight_tools.training.checkpoint import checksum, load_checkpoint, save_checkpoint
+from swiftsight_tools.training.hooks import create_early_stop
 
 from detect import create_detector
 from detect.two_stage import TwoStageDetector
@@ -237,6 +239,15 @@ def test_early_stopping_stops_and_stays_stopped(
     assert newest(tmp_path / "run")["epoch"] == 2
     assert main(words(config, tmp_path / "run", "--resume", *more)) == 0
     assert newest(tmp_path / "run")["epoch"] == 2
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert main(words(config, tmp_path / "run", "--resume", *more, "--set", "early_stop=null")) == 0
+    assert newest(tmp_path / "run")["epoch"] == EPOCHS
+
+
+def test_a_figure_that_stays_the_same_is_no_gain() -> None:
+    hook = create_early_stop(EarlyStopConfig(patience=2), "AP")
+    assert hook is not None
+    assert [hook._check_stop_condition(score)[0] for score in (0.3, 0.3, 0.3)] == [False, False, True]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(

@@ -43,6 +43,14 @@ def _read(path: Path) -> list[video.Frame]:
 # Files
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_odd_rates_of_slow_motion_can_be_written(tmp_path, suffix):
+    path = _write(tmp_path / f"clip{suffix}", 5, rate=119.997)
+    with frames(path) as video:
+        assert video.info.rate == pytest.approx(120, abs=0.01)
+        assert len(list(video)) == 5
+
+
 @pytest.mark.parametrize("suffix", CODECS)
 def test_what_is_written_can_be_read_back(tmp_path, suffix):
     path = _write(tmp_path / f"clip{suffix}", 40)
@@ -340,6 +348,9 @@ def test_which_words_are_live():
     ]  # fmt: skip
     assert without_password("rtsp://me:word@host:8554/a@b") == "rtsp://host:8554/a@b"
     assert without_password("http://host/a@b") == "http://host/a@b"
+    assert without_password("rtsp://admin:p@ss@10.0.0.1/s") == "rtsp://10.0.0.1/s"
+    address = "http://host/live?user=me&Password=word&size=2"
+    assert without_password(address) == "http://host/live?user=...&Password=...&size=2"
 
 
 # Windows

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,18 @@ from backbones.published import cache_folder
 from joint import JointNet
 from segment import Segmenter
 
+from ..fast_packages import installed_version
 from ..model_choice import Net
 from .engine import TorchEngine, engine_openers, installed_engines
 from .engine_choice import AUTO, fastest
 from .export_check import check_pictures
 from .export_file import NO_LICENCE, settings_for, words_for, write_export
 from .exported import ExportedNet
-from .exported_words import SUFFIXES
+from .exported_words import SUFFIXES, read_words
 from .picture_graph import GraphSettings, PictureGraph
 
 FOLDER = "converted"
+_MOST_KEPT = 40
 
 
 def in_engine(
@@ -62,21 +65,48 @@ def converted(net: Net, settings: GraphSettings, *, threads: int) -> Path:
     """
     name = f"{net.name}_{fingerprint(net, settings)}{SUFFIXES['onnx']}"
     path = cache_folder() / FOLDER / name
-    if path.is_file():
+    if path.is_file() and _is_readable(path):
+        _touch(path)
         return path
     folder = _writable(path.parent)
     print(f"converting {net.name} for faster engines, once: this takes a while", file=sys.stderr, flush=True)
     pictures, _ = check_pictures(None)
     words = words_for(net, settings, licence=NO_LICENCE)
     write_export(net, settings, words, folder / name, form="onnx", pictures=pictures, threads=threads)
+    _forget_oldest(folder)
     return folder / name
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether it is whole; else it is made anew."""
+    try:
+        read_words(path)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _touch(path: Path) -> None:
+    """Used just now: not the next to be forgotten."""
+    with suppress(OSError):
+        path.touch()
+
+
+def _forget_oldest(folder: Path) -> None:
+    """All but the latest used: each change of weights or size leaves a file."""
+    with suppress(OSError):
+        newest_first = sorted(folder.glob(f"*{SUFFIXES['onnx']}"), key=lambda path: -path.stat().st_mtime)
+        for path in newest_first[_MOST_KEPT:]:
+            path.unlink()
 
 
 def fingerprint(net: Net, settings: GraphSettings) -> str:
     """A word that changes with anything that the file is made of or by."""
-    versions = [metadata.version(package) for package in ("swiftsight", "torch")]
+    engines = [f"{engine} {installed_version(engine)}" for engine in installed_engines(SUFFIXES["onnx"])]
+    versions = [*(metadata.version(package) for package in ("swiftsight", "torch")), *engines]
     names = (net.detector.class_names, net.segmenter.class_names) if isinstance(net, JointNet) else (net.class_names,)
-    digest = hashlib.sha256(repr((net.name, net.options, names, settings, versions)).encode())
+    binary = getattr(net, "binary", {})  # other functions of the same tensors
+    digest = hashlib.sha256(repr((net.name, net.options, binary, names, settings, versions)).encode())
     for name, tensor in net.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

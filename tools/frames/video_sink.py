@@ -17,6 +17,7 @@ CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm
 
 _ROOM = 32 * 2**20  # bytes: what closing a file may need, and what others on a full disk will thank us for
 _LOOK_EVERY = 50  # frames
+_EXACT_RATES = 65.0  # frames a second up to which three decimals of a rate can be written
 
 
 class VideoSink:
@@ -29,7 +30,8 @@ class VideoSink:
     """
 
     def __init__(self, path: str | os.PathLike[str], rate: float) -> None:
-        self.path, self.rate = Path(path), rate
+        # MPEG-4 counts time in at most 65,535 parts of a second.
+        self.path, self.rate = Path(path), rate if rate < _EXACT_RATES else round(rate, 2)
         self.partial = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
         self.frames_written = 0
         self._left_out = 0  # frames of gaps that were made shorter
@@ -84,7 +86,8 @@ class VideoSink:
         code = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
         writer = cv2.VideoWriter(str(self.partial), cv2.CAP_FFMPEG, code, self.rate, (width, height))
         if not writer.isOpened():
-            raise OSError(f"cannot write {self.path} ({width} x {height}): is its folder writable?")
+            why = "is its folder writable?" if min(height, width) > 1 else "expected frames of 2 x 2 pixels or more"
+            raise OSError(f"cannot write {self.path} ({width} x {height}): {why}")
         return writer
 
     def _is_whole(self) -> bool:

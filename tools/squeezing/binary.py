@@ -58,10 +58,12 @@ def made_binary(args: argparse.Namespace) -> Squeezed:
 
 
 def _choose_layers(net: BinaryChoice, binarize: BinarizeConfig, source: str) -> None:
+    """Make layers binary as the words say; those of a file that is of binary layers stay, and must be what was said."""
     wanted = {**dataclasses.asdict(binarize), "skip": list(binarize.skip)}
     if not net.binary:
         net.binarize_(**wanted)
-    if net.binary != wanted:
+    unsaid = {"keep_ends", *(() if binarize.skip else ("skip",)), *(() if binarize.scale_inputs else ("scale_inputs",))}
+    if any(net.binary[key] != value for key, value in wanted.items() if key not in unsaid):
         raise ValueError(f"{source} is of binarize {net.binary}; --method, --skip and --scale-inputs say {wanted}")
 
 

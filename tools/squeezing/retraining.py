@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from backbones import load_weights
+from backbones.files import write_atomically
 from compress import Distiller, Pruning, Settings, Sharing
 
 from ..configuration.config import find_config, load_config
@@ -34,7 +37,9 @@ SHARING_RATE = 0.01
 the sums of many gradients, much less.
 """
 
-_STARTS = ("weights", "new_classes", "backbone_weights")  # what the config's own training begins with
+# What the config's own training begins with.
+_STARTS = ("weights", "new_classes", "backbone_weights", "detector_weights", "segmenter_weights", "backbone_of")
+_WORDS_FILE = "squeeze.json"
 Held = Pruning | Sharing
 
 
@@ -44,13 +49,16 @@ def retrain(args: argparse.Namespace, name: str, weights: Path, settings: Settin
     Raises ValueError or OSError in one line, InterruptedError where it was stopped: the same words then go on with it.
     """
     sharing_epochs = args.sharing_epochs or max(1, args.epochs // 4)
-    stages = (("pruned", args.epochs, PRUNING_RATE, settings.prune_),
-              ("shared", sharing_epochs, SHARING_RATE, settings.share_))  # fmt: skip
+    pruning = {"density": settings.density, "quality": settings.quality, "scope": settings.scope}
+    sharing = {"bits": settings.bits, "start": settings.start}
+    stages = (("pruned", args.epochs, PRUNING_RATE, settings.prune_, pruning),
+              ("shared", sharing_epochs, SHARING_RATE, settings.share_, sharing))  # fmt: skip
     with _training(args, name) as (config, folder, screen):
-        for stage, epochs, rate, hold in stages:
+        for stage, epochs, rate, hold, words in stages:
             screen.say(f"{stage}: {epochs} epochs in {folder / stage}")
             changed = dataclasses.replace(_changed(config, weights, epochs, rate), late_sizes=None)
-            net, held = _train(changed, folder / stage, args.device, screen, hold)
+            begun_with = _begun_with(folder / stage, weights, {**words, "skip": settings.skip})
+            net, held = _train(changed, folder / stage, args.device, screen, hold, begun_with)
             weights = folder / stage / "best.safetensors"
             load_weights(net, weights, name=name)
             held.apply_()  # the file has rounded what must be the same, or zero
@@ -67,8 +75,12 @@ def retrain_binary(args: argparse.Namespace, name: str, weights: Path, binarize:
         screen.say(f"{binarize.mode}: {epochs} epochs in {stage}")
         late = config.late_sizes if config.late_sizes and config.late_sizes.after < epochs else None
         changed: Any = _changed(config, weights, epochs, 1.0)  # of a task whose configs know `binarize`
+        if changed.binarize is not None:
+            binarize = dataclasses.replace(binarize, keep_ends=changed.binarize.keep_ends)
+        begun_with = _begun_with(stage, weights, dataclasses.asdict(binarize))
         session = _open(dataclasses.replace(changed, binarize=binarize, late_sizes=late), stage, args.device, screen)
         with only_run_in(stage):
+            write_atomically(stage / _WORDS_FILE, begun_with)
             run_session(session, resume=True)
     return stage / "best.safetensors"
 
@@ -92,6 +104,23 @@ def _training(args: argparse.Namespace, name: str) -> Iterator[tuple[Any, Path, 
         screen.close()
 
 
+def _begun_with(stage: Path, weights: Path, words: dict[str, Any]) -> bytes:
+    """What the stage is begun with, by the words' meaning and the weights' contents, for its folder.
+
+    ValueError where the folder holds a stage that was begun with something else: it would pass for the one asked for.
+    """
+    content = json.dumps({"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), **words})
+    now, path = json.loads(content), stage / _WORDS_FILE
+    if not path.exists():
+        return content.encode()
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in now.items():
+        if before.get(key) != value:
+            said = "other weights" if key == "weights" else f"{key} {before.get(key)}, not {value}"
+            raise ValueError(f"{stage} was begun with {said}; choose another --work-dir, or delete that folder")
+    return content.encode()
+
+
 def _changed(config: TrainingConfig, weights: Path, epochs: int, rate: float) -> TrainingConfig:
     """The config with other weights to start from, epochs, and another learning rate."""
     model: dict[str, Any] = {key: value for key, value in config.model.items() if key not in _STARTS}
@@ -106,7 +135,12 @@ def _open(config: TrainingConfig, folder: Path, device: str | None, screen: Scre
 
 
 def _train(
-    config: TrainingConfig, folder: Path, device: str | None, screen: Screen, hold: Callable[[nn.Module], Held]
+    config: TrainingConfig,
+    folder: Path,
+    device: str | None,
+    screen: Screen,
+    hold: Callable[[nn.Module], Held],
+    begun_with: bytes,
 ) -> tuple[nn.Module, Held]:
     session = _open(config, folder, device, screen)
     net = session.net.student if isinstance(session.net, Distiller) else session.net
@@ -114,6 +148,7 @@ def _train(
     optimizer: Optimizer = session.optimizer
     held.hold(optimizer)
     with only_run_in(folder):
+        write_atomically(folder / _WORDS_FILE, begun_with)
         run_session(session, resume=True)
     held.release()
     return net, held

@@ -11,6 +11,8 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
 from backbones import Classifier, create_classifier, save_classifier
+from backbones.classifier import read_saved
+from backbones.published import find_weights
 from backbones.registry import BACKBONES, find_builder
 
 from ..configuration.classification_config import ClassificationConfig
@@ -18,6 +20,7 @@ from ..configuration.schema import arguments, convert, section
 from .binary_choice import choose_layers
 from .class_folders import ClassFolders, collate
 from .crops import CropAugmentation, MiddleCrop
+from .known_classes import refuse_other_classes
 from .sampler import Request
 from .teaching import teach_classifier
 
@@ -47,7 +50,7 @@ class ClassificationTask:
     def create_net(self) -> nn.Module:
         """The config's backbone under its published head for these classes; under its teacher, if it has one."""
         with section("model"):
-            net = create_net(self.config, len(self.class_names))
+            net = create_net(self.config, self.class_names)
         net.class_names, net.input_size = self.class_names, self.config.eval_size
         with section("distill"):
             return teach_classifier(net, self.config.distill)
@@ -70,8 +73,11 @@ class ClassificationTask:
         return {"labels": truth, "file_names": [self.train_data.file_names[index] for index, _, _ in requests]}
 
 
-def create_net(config: ClassificationConfig, num_classes: int | None, weights: Path | None = None) -> Classifier:
-    """The config's classifier, with `weights` instead of those that the config starts from.
+def create_net(
+    config: ClassificationConfig, class_names: Sequence[str] | None, weights: Path | None = None
+) -> Classifier:
+    """The config's classifier for these classes (None: those of the weights), with `weights` instead of those that the
+    config starts from.
 
     Raises ValueError for an option that the backbone does not have and for weights that do not fit.
     """
@@ -86,7 +92,10 @@ def create_net(config: ClassificationConfig, num_classes: int | None, weights: P
     }
     checked = arguments(find_builder(BACKBONES, name), options, "model")
     sources = {"weights": weights} if weights else start
-    net = create_classifier(name, num_classes=num_classes, **sources, **checked)
+    if start["weights"] is not None and class_names and not weights:
+        path = find_weights(name, start["weights"])
+        refuse_other_classes(path, read_saved(path, name).class_names, class_names)
+    net = create_classifier(name, num_classes=len(class_names) if class_names else None, **sources, **checked)
     choose_layers(net, config.binarize, start["weights"], scored=weights)
     return net
 

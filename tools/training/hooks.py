@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -285,7 +286,8 @@ def create_early_stop(config: EarlyStopConfig | None, monitor: str) -> EarlyStop
     """Watches the figure `monitor` of the validations."""
     if config is None:
         return None
-    return EarlyStoppingHook(f"val/{monitor}", rule="greater", min_delta=config.min_delta, patience=config.patience)
+    least = max(config.min_delta, sys.float_info.epsilon)  # mmengine takes a score that is the same for a gain of 0
+    return EarlyStoppingHook(f"val/{monitor}", rule="greater", min_delta=least, patience=config.patience)
 
 
 def early_stop_state(hook: EarlyStoppingHook | None) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from backbones.files import write_atomically
+
 
 class Screen:
     """Lines on standard output; on a terminal also one line at the bottom that is written anew.
@@ -78,7 +80,7 @@ def _keep_until(path: Path, step: int) -> None:
             continue
         if record["step"] <= step:
             kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
+    write_atomically(path, "".join(kept).encode())
 
 
 class Clock:

@@ -35,7 +35,7 @@ def run_session(session: TrainingSession, *, resume: bool) -> None:
         screen.say(f"no checkpoint in {work_dir}: starting from the beginning")
     if found is not None:
         session.check_resumable(found[1])
-        if found[1]["epoch"] >= config.epochs or found[1]["stopped_early"]:
+        if session.is_finished(found[1]):
             screen.say(f"{work_dir} is finished after {found[1]['epoch']} epochs; nothing is left to train")
             return
     if is_first:

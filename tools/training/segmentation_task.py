@@ -18,12 +18,13 @@ from segment.formats.labelled_pictures import collate
 from segment.inference import predict_labels
 from segment.metrics import ConfusionMatrix, SegmentationScores
 from segment.pasting import PastedObjects
-from segment.registry import SEGMENTERS
+from segment.registry import SEGMENTERS, find_weights, read_saved
 from segment.transforms import ScaleCropFlip
 
 from ..configuration.schema import arguments, convert, section
 from ..configuration.segmentation_config import SegmentationConfig
 from .binary_choice import choose_layers
+from .known_classes import refuse_other_classes
 from .sampler import Request
 from .segmentation_data import WholePictures, open_pictures, prepare_pictures, refuse_mixed_sizes
 from .teaching import teach_segmenter, with_unlabelled
@@ -108,6 +109,9 @@ def create_net(config: SegmentationConfig, class_names: tuple[str, ...], weights
     start = convert(options.pop("weights", None), Path | None, "model.weights")
     if weights is not None:
         options.pop("backbone_weights", None)
+    if start is not None and weights is None:
+        path = find_weights(name, start)
+        refuse_other_classes(path, read_saved(path, name).class_names, class_names)
     checked = arguments(find_builder(SEGMENTERS, name), options, "model")
     net = create_segmenter(
         name, num_classes=len(class_names), weights=weights or start, input_size=config.eval_size, **checked

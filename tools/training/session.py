@@ -208,6 +208,11 @@ class TrainingSession:
         }
         self.checkpoints.save(state, runner.iter, self.best.step)
 
+    def is_finished(self, state: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint's run is at its end; one that was stopped early is, until `early_stop` is changed."""
+        same_rule = as_plain(self.config)["early_stop"] == state["config"].get("early_stop")
+        return bool(state["epoch"] >= self.config.epochs or (state["stopped_early"] and same_rule))
+
     def _regressors(self) -> nn.Module:
         """What learns beside the net under a teacher, and is no part of its state dict."""
         return self.net.regressors if isinstance(self.net, Distiller) else nn.ModuleList()
@@ -223,12 +228,12 @@ class TrainingSession:
             return
         path, state = checkpoint
         runner.train_loop.restore(state["epoch"], state["position"], state["step"])
-        runner.train_loop.stop_training = state["stopped_early"]
-        try:
-            self.net.load_state_dict(state["net"])
-        except RuntimeError as error:
-            raise ValueError(f"{path} does not fit this net: {str(error).splitlines()[-1].strip()}") from None
-        self._regressors().load_state_dict(state.get("regressors", {}))
+        for part, stored in ((self.net, state["net"]), (self._regressors(), state.get("regressors", {}))):
+            try:
+                part.load_state_dict(stored)
+            except RuntimeError as error:
+                what = "net" if part is self.net else "distill.hints"
+                raise ValueError(f"{path} does not fit this {what}: {str(error).splitlines()[-1].strip()}") from None
         if self.averaging is not None:
             self.averaging.ema_model.load_state_dict(state["averaged"])
         self._restore_optimizer(state["optimizer"])
