@@ -450,7 +450,7 @@ def test_medians_of_stages():
 def test_a_sample_that_is_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
     with pytest.raises(
-        FileNotFoundError, match=r"astronaut\.png comes with scikit-image: pip install 'swiftsight\[demo\]'"
+        FileNotFoundError, match=r"astronaut\.png comes with scikit-image: pip install '\.\[demo\]' in the checkout"
     ):
         find_sample(PICTURE)
 
