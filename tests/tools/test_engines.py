@@ -133,7 +133,7 @@ def test_engines_that_cannot_run_a_file_get_a_line(exported_detector, tmp_path, 
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match=r"needs the package onnxruntime.*pip install \"swiftsight\[fast\]\""):
+    with pytest.raises(ValueError, match=r"needs the package onnxruntime.*pip install \"\.\[fast\]\" in the checkout"):
         open_engine(path)
 
 
