@@ -18,6 +18,7 @@ from swiftsight_tools.cli import main
 from swiftsight_tools.configuration.training_config import EarlyStopConfig
 from swiftsight_tools.training.checkpoint import checksum, load_checkpoint, save_checkpoint
 from swiftsight_tools.training.hooks import create_early_stop
+from swiftsight_tools.training.run_folder import only_run_in
 
 from detect import create_detector
 from detect.two_stage import TwoStageDetector
@@ -441,6 +442,13 @@ def test_a_damaged_picture_is_named_although_a_worker_met_it(
     assert error.count("\n") == 1
     assert str(images / "blocks_03.jpg") in error
     assert "Traceback" not in error
+
+
+def test_files_that_a_kill_left_unfinished_are_cleared_away(tmp_path: Path) -> None:
+    for name in (".checkpoint_00000004.pt.part", "checkpoint_00000003.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with only_run_in(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint_00000003.pt"]
 
 
 def test_two_trainings_do_not_share_a_folder(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ def _refuse_lost_run(work_dir: Path) -> None:
 
 @contextmanager
 def only_run_in(work_dir: Path) -> Iterator[None]:
-    """Make the folder, and keep a second training out of it while this one lives."""
+    """Make the folder, clear it of files that were never finished, and keep a second training out of it."""
     work_dir.mkdir(parents=True, exist_ok=True)
     handle = os.open(work_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -66,6 +66,8 @@ def only_run_in(work_dir: Path) -> Iterator[None]:
     except (BlockingIOError, PermissionError):
         raise ValueError(f"another training is running in {work_dir}") from None
     else:
+        for left in work_dir.glob(".*.part"):  # a kill in the middle of writing one
+            left.unlink()
         yield
     finally:
         os.close(handle)
