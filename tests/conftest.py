@@ -34,7 +34,7 @@ def log_stays_open() -> Iterator[None]:
     assert silenced == logging.NOTSET, "logging.disable was called and not taken back"
 
 
-class DataFolder(type(Path())):  # type: ignore[misc]  # Path itself picks the system's kind
+class DataFolder(type(Path())):  # Path itself picks the system's kind
     """The folder of real data. What docs/data.md lists and is not there skips the test that asks for it."""
 
     def __truediv__(self, name: str) -> Path:

@@ -9,12 +9,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from .configuration.config import find_config, load_config
-from .configuration.schema import SectionError
 from .device import add_device_argument, choose_device
 from .errors import UsageError
 from .training.hooks import StoppedError
 from .training.journal import Screen
-from .training.loader_errors import unwrap_worker_error
+from .training.loader_errors import in_one_line
 from .training.processes import (
     DEFAULT_TIMEOUT,
     LAUNCHERS,
@@ -86,7 +85,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
     try:
         from .training.session import TrainingSession  # here: it brings mmengine, which a misspelt word does not need
 
-        with joined(processes, device, args.timeout):
+        with in_one_line(args.config), joined(processes, device, args.timeout):
             # What is refused leaves no folder behind.
             session = TrainingSession(config, work_dir, device, screen, processes)
             with only_run_in(work_dir) if processes.is_first else nullcontext():
@@ -97,10 +96,6 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
     except KeyboardInterrupt:
         screen.say("stopped without saving")
         return 128 + signal.SIGINT
-    except SectionError as error:
-        raise ValueError(f"{find_config(args.config)}: {error}") from error
-    except (ValueError, OSError, RuntimeError) as error:
-        raise unwrap_worker_error(error) from error
     finally:
         screen.close()
     return 0

@@ -32,6 +32,7 @@ from ..frames.label_pictures import write_cityscapes_ids, write_colours, write_l
 from ..frames.overlay import class_colours
 from ..progress import show_progress
 from ..training.assembly import validation_loader
+from ..training.known_classes import refuse_other_classes
 from ..training.loader_errors import unwrap_worker_error
 from ..training.segmentation_data import JoinedPictures, WholePictures, open_pictures
 from ..training.segmentation_task import create_net, mean_figures
@@ -128,10 +129,7 @@ def open_data_and_net(
         saved_names = read_saved(file, name).class_names
     with section("data"):
         data = open_pictures(config.data, parts, class_names=saved_names or None)
-    if saved_names and saved_names != data.class_names:
-        raise ValueError(
-            f"{file} knows the classes {', '.join(saved_names)}; the data has {', '.join(data.class_names)}"
-        )
+    refuse_other_classes(f"{file} knows", saved_names, data.class_names)
     with section("model"):
         return data, create_net(config, data.class_names, weights=file)
 

@@ -48,7 +48,7 @@ def made_binary(args: argparse.Namespace) -> Squeezed:
     packed = pack(net, _file_words(net, {**read_metadata(file), "name": name}))
     rows = _layer_rows(net, packed)
     figures = {
-        "settings": {**dataclasses.asdict(binarize), "trained": is_trained},
+        "settings": {**net.binary, "trained": is_trained},
         "stages": {"float32": _float_bytes(packed), "file": len(packed.content)},
         "layers": [
             dict(zip(("name", "kind", "shape", "dense_bytes", "coded_bytes"), row, strict=True)) for row in rows

@@ -22,12 +22,11 @@ from backbones.files import write_atomically
 from compress import Distiller, Pruning, Settings, Sharing
 
 from ..configuration.config import find_config, load_config
-from ..configuration.schema import SectionError
 from ..configuration.training_config import BinarizeConfig, TrainingConfig
 from ..device import choose_device
 from ..training.hooks import StoppedError
 from ..training.journal import Screen
-from ..training.loader_errors import unwrap_worker_error
+from ..training.loader_errors import in_one_line
 from ..training.run_folder import only_run_in, run_session
 from ..training.session import TrainingSession
 
@@ -93,13 +92,10 @@ def _training(args: argparse.Namespace, name: str) -> Iterator[tuple[Any, Path, 
         raise ValueError(f"{find_config(args.config)} trains {config.model['name']}, the weights are of {name}")
     screen = Screen()
     try:
-        yield config, args.work_dir or Path(f"{args.output}.training"), screen
+        with in_one_line(args.config):
+            yield config, args.work_dir or Path(f"{args.output}.training"), screen
     except StoppedError:
         raise InterruptedError("stopped and saved; the same words again go on with it") from None
-    except SectionError as error:
-        raise ValueError(f"{find_config(args.config)}: {error}") from error
-    except (ValueError, OSError, RuntimeError) as error:
-        raise unwrap_worker_error(error) from error
     finally:
         screen.close()
 

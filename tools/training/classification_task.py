@@ -94,7 +94,7 @@ def create_net(
     sources = {"weights": weights} if weights else start
     if start["weights"] is not None and class_names and not weights:
         path = find_weights(name, start["weights"])
-        refuse_other_classes(path, read_saved(path, name).class_names, class_names)
+        refuse_other_classes(f"{path} knows", read_saved(path, name).class_names, class_names)
     net = create_classifier(name, num_classes=len(class_names) if class_names else None, **sources, **checked)
     choose_layers(net, config.binarize, start["weights"], scored=weights)
     return net

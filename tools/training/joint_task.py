@@ -28,6 +28,7 @@ from ..configuration.joint_config import JointConfig, JointPart
 from ..configuration.schema import arguments, convert, section
 from .detection_task import DetectionMetric, open_data
 from .joint_data import Entry, LearntPictures, ScoredPictures, collate
+from .known_classes import refuse_other_classes
 from .sampler import Request, Size
 from .segmentation_data import JoinedPictures, open_pictures, prepare_pictures
 from .segmentation_task import SegmentationMetric
@@ -187,15 +188,9 @@ def create_net(config: JointConfig, names: ClassNames, weights: Path | None = No
     for part, wanted in zip((net.detector, net.segmenter), names, strict=True):
         kind = "detector" if part is net.detector else "segmenter"
         if start["weights"] or start.get(f"{kind}_weights"):
-            _check_names(kind, part.class_names, wanted)
+            refuse_other_classes(f"the {kind}'s weights know", part.class_names, wanted)
         part.class_names = wanted
     return net
-
-
-def _check_names(kind: str, knows: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-    if knows != wanted:
-        said = f"the {kind}'s weights know the classes {', '.join(knows[:5])}"
-        raise ValueError(f"{said}; the data has {', '.join(wanted[:5])}")
 
 
 def _weights(value: Any, key: str) -> Any:

@@ -1,4 +1,24 @@
-"""Errors of a loader's worker processes, without the page of text that torch wraps them in."""
+"""What a training raises as one line: with the config's file, without the page that torch wraps a worker's error in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..configuration.config import find_config
+from ..configuration.schema import SectionError
+
+
+@contextmanager
+def in_one_line(config: str) -> Iterator[None]:
+    """Within the block a wrong section of the config names its file, and a worker's error is its own."""
+    try:
+        yield
+    except SectionError as error:
+        raise ValueError(f"{find_config(config)}: {error}") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        plain = unwrap_worker_error(error)
+        if plain is error:
+            raise
+        raise plain from error
 
 
 def unwrap_worker_error(error: Exception) -> Exception:

@@ -111,7 +111,7 @@ def create_net(config: SegmentationConfig, class_names: tuple[str, ...], weights
         options.pop("backbone_weights", None)
     if start is not None and weights is None:
         path = find_weights(name, start)
-        refuse_other_classes(path, read_saved(path, name).class_names, class_names)
+        refuse_other_classes(f"{path} knows", read_saved(path, name).class_names, class_names)
     checked = arguments(find_builder(SEGMENTERS, name), options, "model")
     net = create_segmenter(
         name, num_classes=len(class_names), weights=weights or start, input_size=config.eval_size, **checked
