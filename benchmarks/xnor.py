@@ -2,9 +2,9 @@
 
     python benchmarks/xnor.py [--threads 1] [--rounds 15] [--plain] [--net] [--json xnor.json]
 
-All ways of a shape take turns, with as many threads each. Before its turn each way waits until the others' threads are
-asleep (they go on spinning for a while) and runs unmeasured twice; of five runs after that the middle one counts, in
-time on the clock. The bits' time holds everything from floats to floats: signs, packing, counting, scales. "x" is the
+All ways of a shape take turns, with as many threads each. In its turn each way waits until the others' threads are
+asleep (they go on spinning for a while), runs unmeasured for 5 ms, the same time for all, and again for 5 ms, at least
+five times; of these the middle one counts, in time on the clock. The bits' time holds everything from floats to floats: signs, packing, counting, scales. "x" is the
 median of each round's ratio of the quickest float way to the bits. --plain: also beside the loops that one would write
 first, compiled and on one thread: the paper's 58x is against something of that kind. --net: a whole ResNet-18 as well.
 """
@@ -34,6 +34,7 @@ from compress.xnor_vectors import multiply_bytes, multiply_words
 CHANNELS = 256
 SHAPES = ((3, 14), (3, 28), (3, 56), (1, 14), (1, 28), (1, 56))  # kernel, side of the map
 PAUSE = 0.015  # seconds after which the threads of OpenMP have stopped spinning
+TURN = 0.005  # seconds, unmeasured and then measured
 FLOAT_WAYS = ("torch", "torch, channels last", "onnxruntime")
 
 Ways = dict[str, Callable[[], Any]]
@@ -94,16 +95,21 @@ def ways_of(kernel: int, side: int, threads: int) -> Ways:
 
 
 def turn(way: Callable[[], Any]) -> float:
-    """Milliseconds of the middle one of five runs, after two that get everything awake."""
+    """Milliseconds of the middle one of at least five runs, after as long a time unmeasured."""
     time.sleep(PAUSE)
-    way()
-    way()
-    times = []
-    for _ in range(5):
+    _times(way)
+    return statistics.median(_times(way))
+
+
+def _times(way: Callable[[], Any]) -> list[float]:
+    """Milliseconds of each run, for `TURN` seconds and at least five runs."""
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 5 or time.perf_counter() - begin < TURN:
         start = time.perf_counter()
         way()
         times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
+    return times
 
 
 def race(ways: Ways, rounds: int) -> dict[str, list[float]]:

@@ -103,7 +103,9 @@ def _pack(pixels: np.ndarray, first: int, bits: np.ndarray, means: np.ndarray) -
         for channel in range(channels):
             numbers = pixels[channel, first : first + places]
             for place in range(len(means)):
-                means[place] += abs(numbers[place]) / np.float32(channels)
+                means[place] += abs(numbers[place])
+        for place in range(len(means)):
+            means[place] /= np.float32(channels)
 
 
 @njit
