@@ -3,10 +3,11 @@
     python benchmarks/xnor.py [--threads 1] [--rounds 15] [--plain] [--net] [--json xnor.json]
 
 All ways of a shape take turns, with as many threads each. In its turn each way waits until the others' threads are
-asleep (they go on spinning for a while), runs unmeasured for 5 ms, the same time for all, and again for 5 ms, at least
-five times; of these the middle one counts, in time on the clock. The bits' time holds everything from floats to floats: signs, packing, counting, scales. "x" is the
-median of each round's ratio of the quickest float way to the bits. --plain: also beside the loops that one would write
-first, compiled and on one thread: the paper's 58x is against something of that kind. --net: a whole ResNet-18 as well.
+asleep (they go on spinning for a while), runs unmeasured for 5 ms, the same time for all, and again for 5 ms, at
+least five times; of these the middle one counts, in time on the clock. The bits' time holds everything from floats to
+floats: signs, packing, counting, scales. "x" is the median of each round's ratio of the quickest float way to the
+bits. --plain: also beside the loops that one would write first, compiled and on one thread: the paper's 58x is
+against something of that kind. --net: a whole ResNet-18 as well.
 """
 
 from __future__ import annotations
