@@ -1,13 +1,13 @@
 """How much of the time of an exported detector is its multiply-adds, and how it compares with other small detectors.
 
     python benchmarks/graph_cost.py --pictures val [--engine openvino] [--yolox yolox_nano_416.onnx] \
-        [--fastestdet fastestdet_352.onnx] [--steps] [--json graph_cost.json]
+        [--fastestdet fastestdet_352.onnx] [--int8] [--steps] [--json graph_cost.json]
 
 From a picture tensor to boxes: our graphs hold everything, the others' decoding and suppression run in NumPy and
 torchvision's operator over whole arrays and are counted. All take turns, picture by picture. The bound is the net's
-multiply-adds divided by the fastest matrix product measured in the same run. --steps: what each change of the graph
-gains. --graphs: a folder where the exported graphs are kept for the next run. Run it on an idle machine. Needs the
-extra `fast`.
+multiply-adds divided by the fastest matrix product measured in the same run. --int8: our nets also in 8 bits,
+calibrated on the same few pictures. --steps: what each change of the graph gains. --graphs: a folder where the exported
+graphs are kept for the next run. Run it on an idle machine. Needs the extra `fast`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from lifelike_nets import (
     IOU_THRESHOLD,
@@ -35,6 +37,7 @@ from lifelike_nets import (
     lifelike_ssdlite,
     read_pictures,
 )
+from swiftsight_tools.engines.quantize import quantized
 from swiftsight_tools.peer_detectors import COCO_CLASSES, PEERS
 from torch import Tensor, nn
 
@@ -132,6 +135,14 @@ def steps_of(detector: Callable[[], TwoStageDetector], engine: str) -> dict[str,
 def whole_graph(detector: Callable[[], TwoStageDetector], engine: str) -> bytes:
     """What is exported: [1, 320, 320, 3] uint8 -> boxes, scores, labels, counts."""
     return as_onnx(ChannelsLast(ours(detector(), engine)), torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8))
+
+
+def int8_graph(graph: bytes, inputs: list[np.ndarray]) -> bytes:
+    """The graph in 8 bits, as `swiftsight export --int8` makes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = quantized(onnx.load_from_string(graph), inputs, Path(folder), float_heads=False)
+    file: bytes = model.SerializeToString()
+    return file
 
 
 class Kept:
@@ -236,6 +247,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--proposals", type=int, default=200)
     parser.add_argument("--yolox", type=Path, help="yolox_nano_416.onnx")
     parser.add_argument("--fastestdet", type=Path, help="fastestdet_352.onnx")
+    parser.add_argument("--int8", action="store_true", help="our detectors in 8 bits too")
     parser.add_argument("--steps", action="store_true", help="the graphs of the first model, change by change")
     parser.add_argument("--graphs", type=Path, help="a folder to keep the exported graphs in")
     parser.add_argument("--threads", type=int, default=2)
@@ -257,9 +269,14 @@ def open_ways(args: argparse.Namespace, pictures: np.ndarray) -> tuple[dict[str,
         cost = measure_cost(plain, (SIDE, SIDE)).multiply_adds / 1e9
         steps = steps_of(made, args.engine) if args.steps else {model: partial(whole_graph, made, args.engine)}
         for name, make in steps.items():
-            run = open_graph(kept(f"{model} {args.engine} {args.proposals} {name}", make), args.engine, args.threads)
-            ways[name] = own_way(run, last if make is list(steps.values())[-1] else first)
+            file = f"{model} {args.engine} {args.proposals} {name}"
+            graph = kept(file, make)
+            inputs = last if make is list(steps.values())[-1] else first
+            ways[name] = own_way(open_graph(graph, args.engine, args.threads), inputs)
             costs[name] = cost
+            if args.int8:
+                int8 = kept(f"{file} int8", partial(int8_graph, graph, inputs))
+                ways[f"{name}, int8"] = own_way(open_graph(int8, args.engine, args.threads), inputs)
     if not args.steps:
         ways["ssdlite320"] = ssdlite_way(pictures, last, args)
         for name, path in (("yolox_nano", args.yolox), ("fastestdet", args.fastestdet)):
