@@ -40,8 +40,8 @@ class BinaryChoice(nn.Module):
 Net = TypeVar("Net", bound=BinaryChoice)
 
 
-def binary_words(net: BinaryChoice) -> dict[str, str]:
-    """What a weights file says of the net's layers; nothing where they are real."""
+def binary_words(net: Any) -> dict[str, str]:
+    """What a weights file says of the layers of a `BinaryChoice`, or of what stands for one; nothing of real ones."""
     return {_WORD: json.dumps({**net.binary, "bits": holds_bits(net)})} if net.binary else {}
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mmengine.registry import Registry
 
-from .binary_layers import BinaryChoice, binary_words, read_binary, with_binary_layers
+from .binary_layers import binary_words, read_binary, with_binary_layers
 from .registry import check_overrides, find_builder, nearest, preset
 from .task_net import TaskNet
 from .weights import load_weights, read_metadata, save_weights
@@ -182,7 +182,7 @@ def words_of(net: NamedNet, registry: Registry, kind: str) -> dict[str, str]:
         "name": net.name,
         "class_names": json.dumps(net.class_names),
         "options": write_options(net.name, net.options),
-        **(binary_words(net) if isinstance(net, BinaryChoice) else {}),
+        **(binary_words(net) if hasattr(net, "binary") else {}),  # also of a net that is being taught
     }
 
 

@@ -203,7 +203,7 @@ def segmenter(bench: Bench, name: str) -> Contender:
         return PictureGraph(create_segmenter(name, num_classes=NUM_CLASSES), GraphSettings(size))
 
     def finish(raw: Sequence[np.ndarray], picture_size: Size) -> np.ndarray:
-        return cv2.resize(raw[0][0], picture_size[::-1], interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(raw[0][0], picture_size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
     return Contender(squeezed(size), bench.open(name, make, size), finish, size)
 

@@ -126,7 +126,7 @@ def whole_way(engines: Sequence[Engine], size: tuple[int, int], frame: np.ndarra
         answers += list(engine(seen[None].transpose(0, 3, 1, 2)))
     boxes, labels = answers[0][0], answers[4][0]
     scale = np.array([frame.shape[1] / size[1], frame.shape[0] / size[0]] * 2, np.float32)
-    return [boxes * scale, cv2.resize(labels, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_NEAREST)]
+    return [boxes * scale, cv2.resize(labels, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)]
 
 
 def race_on_video(engines: dict[str, Engine], size: tuple[int, int], seen: Sequence[np.ndarray]) -> Times:

@@ -129,6 +129,9 @@ class Distiller(nn.Module):
             return answer, self.lesson.features(answer) if self.hints else ()
         with recorded(self.teacher, [hint.teacher for hint in self.hints]) as seen:
             answer = self.lesson.ask(self.teacher, images, truth)
+        silent = [hint.teacher for hint in self.hints if hint.teacher not in seen]
+        if silent:
+            raise ValueError(f"a hint names the teacher's {silent[0]}, which is not asked in this lesson")
         return answer, [seen[hint.teacher] for hint in self.hints]
 
     def train(self, mode: bool = True) -> Distiller:

@@ -101,8 +101,12 @@ class Sharing:
     def hold(self, optimizer: Optimizer) -> None:
         """From here on each weight gets the sum of its cluster's gradients (section 3.3), so that the shared values
         learn, and weights that are zero get none. A step with plain SGD then is c_k -= lr * sum, as in the paper.
+
+        What the optimizer remembers of these weights (momenta) is forgotten: it was of each for itself.
         """
         learning = [layer for layer in self.layers if layer.weight.requires_grad]
+        for layer in learning:
+            optimizer.state.pop(layer.weight, None)
         self._handles += [layer.weight.register_hook(self._summed(layer)) for layer in learning]
         self._handles.append(optimizer.register_step_post_hook(lambda *_: self.apply_()))
 

@@ -44,8 +44,8 @@ class BoxLesson:
 
     - "loss_soft_class": the student's class of each of its proposals, against the best score that the teacher gives to
       a box of IoU `SAME_OBJECT` with it, softened by the temperature. weight 0 leaves it out.
-    - A box of at least `object_score` that overlaps no object of the truth is an object like any other: the truth of
-      few data sets is complete. None adds none.
+    - A box of at least `object_score` that has an IoU of `SAME_OBJECT` with no object of its class is an object like
+      any other: the truth of few data sets is complete. None adds none.
     - One of at least `ignore_score`, but less, is a region that speaks neither for nor against an object, unless it
       lies in an object already. None ignores nothing.
 

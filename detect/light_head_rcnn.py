@@ -7,7 +7,9 @@ without dilation, so 32 is the default here; `thin_stride=16` takes the stride o
 read it. A ReLU follows the large separable convolution, the RPN's suppression starts from 12,000 anchors in training
 and 6,000 at test, and both are the authors' code's. Boxes are shared by the classes, as the paper says; that code has a
 box per class. Their code takes the maximum of an RoI's samples (`roi_operator="align_max"`). What the paper freezes
-(the first stages, all batch norms) is a choice of the training, not of the net.
+(the first stages, all batch norms) is a choice of the training, not of the net. Pictures are stretched to the input
+size, where the paper keeps their shape (shorter side 800, longer at most 1200), and `predict` suppresses by Soft-NMS
+unless it is told otherwise, where the paper suppresses at an IoU of 0.5.
 """
 
 from __future__ import annotations

@@ -9,11 +9,12 @@ object where they agree on what both windows show, and what only a window's edge
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from pictures.windows import spread
 
 from .boxes import areas, intersections
 from .results import Detections
@@ -31,7 +32,7 @@ def spread_windows(picture_size: tuple[int, int], window: tuple[int, int], overl
     They are spread evenly, as few as suffice for neighbours to share at least the part `overlap` of a window. One that
     is larger than the picture ends with it. Raises ValueError where that would be thousands.
     """
-    rows, columns = (_places(length, side, overlap) for length, side in zip(picture_size, window, strict=True))
+    rows, columns = (spread(length, side, overlap) for length, side in zip(picture_size, window, strict=True))
     count = len(rows) * len(columns)
     if count > _MOST_WINDOWS:
         sizes = (
@@ -39,13 +40,6 @@ def spread_windows(picture_size: tuple[int, int], window: tuple[int, int], overl
         )
         raise ValueError(f"{count} windows of {sizes}; expected at most {_MOST_WINDOWS}: larger ones or less overlap")
     return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
-
-
-def _places(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
-    side = min(side, length)
-    count = math.ceil((length - side) / max(1, math.floor(side * (1 - overlap)))) + 1
-    starts = [round(place * (length - side) / max(count - 1, 1)) for place in range(count)]
-    return [(start, start + side) for start in starts]
 
 
 def fuse(looks: Sequence[Detections], *, iou_threshold: float = 0.55) -> Detections:

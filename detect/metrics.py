@@ -34,13 +34,13 @@ __all__ = ["FIGURES", "DetectionScores", "coco_results", "evaluate_detections"]
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """The answer of `evaluate_detections`; T overlap thresholds, R recall points, C classes in the file's order.
+    """The answer of `evaluate_detections`; T overlap thresholds, R recall points, C classes by id.
 
     figures: COCO's twelve, 0..1, -1 where the ground truth leaves a figure undefined; per_class: name -> AP, AP50,
     AR100 (likewise) and boxes, the count of objects that are not crowds; precision: [T, R, C] interpolated, for all
     sizes and 100 detections a picture, -1 for a class without objects; scores: [T, R, C] the detection score at which
-    each recall is reached, 0 where it is not; iou_thresholds: [T]; recalls: [R]; unusable_boxes: how many boxes of the
-    ground truth were left out because they have no area or values that are not finite.
+    each recall is reached, 0 where it is not, -1 without objects; iou_thresholds: [T]; recalls: [R]; unusable_boxes:
+    how many boxes of the ground truth were left out because they have no area or values that are not finite.
     """
 
     figures: dict[str, float]
@@ -88,7 +88,7 @@ def evaluate_detections(
     changed. Raises ValueError for annotations that are not COCO's and for results that are malformed or name unknown
     pictures or categories; OSError for a missing file.
     """
-    truth = read_truth(annotations)
+    truth = read_truth(annotations, category_ids)
     columns = check_against(list(results), truth)
     pictures = sorted(truth.images) if image_ids is None else chosen_ids(image_ids, "picture", truth.images)
     classes = (

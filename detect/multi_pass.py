@@ -8,13 +8,14 @@ Deviations: boxes are merged after each look's own suppression, by `fuse` and `s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pictures.images import check_picture
+from pictures.windows import MOST_SCALE
 
 from .boxes import clip_boxes
 from .merging import Window, fuse, spread_windows, stitch
@@ -22,7 +23,6 @@ from .predictor import Predictor
 from .results import Detections, RawDetections
 from .two_stage import SIZE_STEP
 
-_MOST_SCALE = 16
 _CANDIDATE_SCORE = 0.05  # what one look is not sure of, the others may confirm
 
 
@@ -53,10 +53,10 @@ class MultiPassPredictor:
         window: Sequence[int] | None = None,
         overlap: float = 0.25,
     ) -> None:
-        if not scales or not all(0 < scale <= _MOST_SCALE for scale in scales):
-            raise ValueError(f"scales are {list(scales)}; expected one or more numbers above 0, at most {_MOST_SCALE}")
-        if window is not None and (len(window) != 2 or any(side != int(side) or side < 1 for side in window)):
-            raise ValueError(f"window is {list(window)}; expected (height, width) in pixels")
+        if not scales or not all(0 < scale <= MOST_SCALE for scale in scales):
+            raise ValueError(f"scales are {list(scales)}; expected one or more numbers above 0, at most {MOST_SCALE}")
+        if window is not None and not _is_size(window):
+            raise ValueError(f"window is {window}; expected (height, width) in pixels")
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap is {overlap}; expected a part of a window, 0 <= overlap < 1")
         self.predictor = predictor
@@ -112,6 +112,11 @@ class MultiPassPredictor:
         inside = Detections(boxes, found.scores, found.labels).scaled((right - left) / width, (bottom - top) / height)
         boxes = clip_boxes(inside.boxes, (bottom - top, right - left)) + boxes.new_tensor([left, top, left, top])
         return Detections(boxes, found.scores, found.labels)
+
+
+def _is_size(size: Any) -> bool:
+    """Whether it is (height, width) in whole pixels."""
+    return hasattr(size, "__len__") and len(size) == 2 and all(side == int(side) and side >= 1 for side in size)
 
 
 def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -76,7 +76,7 @@ class Predictor:
 
     def resized(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
         """image [H, W, 3] uint8 RGB, or a part of a picture -> [1, 3, h, w] uint8 at `size` on the net's device."""
-        resized = np.ascontiguousarray(resize_image(image, size))
+        resized = np.require(resize_image(image, size), requirements=("C", "W"))
         # Seen as [1, 3, h, w], the array lies in memory just as `channels_last` has it: nothing is copied.
         return torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.device)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
 _BEYOND = 1e300  # nothing in a picture is
-_SECTIONS = {"images": ("id",), "annotations": ("image_id", "category_id", "bbox"), "categories": ("id",)}
+_SECTIONS = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id",)}
 
 
 class ResultColumns(NamedTuple):
@@ -55,8 +55,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return results
 
 
-def read_truth(annotations: Path | Mapping[str, Any]) -> GroundTruth:
-    """COCO annotations, a file or what was read from one. Raises ValueError for anything else, OSError for no file."""
+def read_truth(annotations: Path | Mapping[str, Any], category_ids: Iterable[int] | None = None) -> GroundTruth:
+    """COCO annotations, a file or what was read from one, the boxes of these categories alone if any are named.
+
+    Raises ValueError for anything else, OSError for no file. What lies in other categories needs no box.
+    """
     place = annotations if isinstance(annotations, Path) else "annotations"
     content = _read_json(annotations) if isinstance(annotations, Path) else annotations
     with _naming(place):
@@ -65,9 +68,11 @@ def read_truth(annotations: Path | Mapping[str, Any]) -> GroundTruth:
         categories = {row["id"]: dict(row) for row in content["categories"]}
         if len(images) < len(content["images"]) or len(categories) < len(content["categories"]):
             raise ValueError("the ids of its images or of its categories are not unique")
-        boxes = content["annotations"]
-        refuse_unknown("boxes name an unknown picture id", [row["image_id"] for row in boxes], images)
-        refuse_unknown("boxes name an unknown category id", [row["category_id"] for row in boxes], categories)
+        rows = content["annotations"]
+        refuse_unknown("boxes name an unknown picture id", [row["image_id"] for row in rows], images)
+        refuse_unknown("boxes name an unknown category id", [row["category_id"] for row in rows], categories)
+        chosen = set(categories if category_ids is None else category_ids)
+        boxes = [row for place, row in enumerate(rows) if row["category_id"] in chosen and _check_box(place, row)]
     usable = [_truth_row(row) for row in boxes if _has_area(row["bbox"])]
     return GroundTruth(images, categories, usable, len(boxes) - len(usable))
 
@@ -171,6 +176,15 @@ def _check_sections(content: Any) -> None:
         if not isinstance(rows, list):
             raise ValueError(f"no list called {section!r}; expected COCO annotations with {_listed(_SECTIONS)}")
         _check_rows(section, rows, keys)
+        if keys == ("id",) and len({isinstance(row["id"], str) for row in rows}) > 1:
+            raise ValueError(f"the ids of its {section} are numbers and words; expected numbers")
+
+
+def _check_box(place: int, row: Mapping[str, Any]) -> bool:
+    """True; ValueError where the row has no box of four numbers."""
+    if not _is_box(row.get("bbox")):
+        raise ValueError(f"annotations[{place}] has the box {_brief(row.get('bbox'))}; expected [x, y, width, height]")
+    return True
 
 
 def _check_rows(section: str, rows: Sequence[Any], keys: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ SIZE_STEP = 16  # one place of the stride-16 map; the stride-32 map rounds up (t
 
 def checked_input_size(size: Sequence[int]) -> tuple[int, int]:
     """(height, width), both multiples of 16; ValueError, with the nearest that would do, for anything else."""
-    if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
+    if not hasattr(size, "__len__") or len(size) != 2 or any(side != int(side) or side < 1 for side in size):
         raise ValueError(f"size is {size!r}; expected (height, width) in pixels")
     height, width = (int(side) for side in size)
     if height % SIZE_STEP or width % SIZE_STEP:

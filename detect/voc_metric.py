@@ -58,7 +58,7 @@ def evaluate_voc(
         raise ValueError(f"rule is {rule!r}; expected one of {', '.join(VOC_RULES)}")
     if not 0 < min_overlap <= 1:
         raise ValueError(f"min_overlap is {min_overlap}; expected a number above 0 and at most 1")
-    truth, found = read_truth(annotations), list(results)
+    truth, found = read_truth(annotations, category_ids), list(results)
     check_against(found, truth)
     pictures = set(truth.images if image_ids is None else chosen_ids(image_ids, "picture", truth.images))
     chosen = (

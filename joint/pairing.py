@@ -66,6 +66,7 @@ def joint(
         **_words(SEGMENTERS, segmenter, backbone, {**common, **(first if backbone_of == "segmenter" else {})}),
         **(segmenter_options or {}),
     )
+    _check_backbones({"detector": finder, "segmenter": labeller}, backbone_options)
     if detector_weights is not None and segmenter_weights is not None:
         _check_normalisation(finder, labeller)
     owner, other = (finder, labeller) if backbone_of == "detector" else (labeller, finder)
@@ -86,6 +87,19 @@ def _words(registry: Registry, word: str, backbone: str, options: Mapping[str, A
     known = inspect.signature(find_builder(registry, word)).parameters
     own: dict[str, Any] = {"backbone": backbone} if "backbone" in known else {}
     return {"name": word, **own, **{option: value for option, value in options.items() if option in known}}
+
+
+def _check_backbones(
+    parts: Mapping[str, TwoStageDetector | Segmenter], backbone_options: Mapping[str, Any] | None
+) -> None:
+    """ValueError for a part whose backbone would become another function of the same tensors."""
+    wanted = dict(backbone_options or {})
+    for name, part in parts.items():
+        if part.binary:
+            raise ValueError(f"the {name}'s weights are binary; a joint net is made of real layers")
+        own = part.options.get("backbone_options") or {}
+        if own and own != wanted:  # a net that is bound to a backbone has none of its own
+            raise ValueError(f"the {name}'s backbone has the options {own}; expected the joint net's, {wanted}")
 
 
 def _check_normalisation(detector: TwoStageDetector, segmenter: Segmenter) -> None:

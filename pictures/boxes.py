@@ -54,21 +54,10 @@ def fit_box(corners: Sequence[float], size: tuple[int, int], report: AnnotationR
     if not all(abs(value) < MAX_COORDINATE for value in corners):  # false for NaN too
         report.drop("not finite", place)
         return None
-    whole = np.array(corners, np.float64)
-    limits = np.array([size[1], size[0]] * 2)
-    if (whole[:2] >= whole[2:]).any():
-        report.drop("no area", place)
+    boxes, _ = fit_boxes(np.array([corners], np.float64), np.array([size]), report, lambda _: place)
+    if not len(boxes):
         return None
-    if (whole[:2] >= limits[:2]).any() or (whole[2:] <= 0).any():
-        report.drop("outside the picture", place)
-        return None
-    box = np.clip(whole, 0, limits).astype(np.float32)
-    if (box[:2] >= box[2:]).any():
-        report.drop("no area", place)
-        return None
-    if (whole < 0).any() or (whole > limits).any():
-        report.clip(place)
-    x1, y1, x2, y2 = box.tolist()
+    x1, y1, x2, y2 = boxes[0].tolist()
     return x1, y1, x2, y2
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 _SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
+_STRETCHED_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the values of grey pictures of few bits with
 _MANY = 4  # times the pixels that are wanted
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Read = TypeVar("Read")
@@ -61,7 +62,7 @@ def read_values(path: str | os.PathLike[str]) -> np.ndarray:
     A picture of three equal channels counts as one. Raises as `read_image`; ValueError also for other colour pictures,
     for values over 255 and for JPEG, which does not keep values.
     """
-    return _read(Path(path), _stored_values)
+    return _read(Path(path), _stored_values, whole=False)
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -69,6 +70,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
     def size(picture: Image.Image) -> tuple[int, int]:
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
+        turned = turned and picture.format != "TIFF"  # Pillow gives the upright size of those
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
     return _read(Path(path), size, whole=False)
@@ -93,6 +95,8 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if (rows, columns) == (height, width):
         return image
     if height > rows or width > columns:
+        if rows > 2 * height or columns > 2 * width:  # the side that shrinks first: bilinear would pass over pixels
+            return resize_image(resize_image(image, (min(rows, height), min(columns, width))), size)
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     if rows * columns < _MANY * height * width:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -125,10 +129,12 @@ def _read(path: Path, convert: Callable[[Image.Image], Read], *, whole: bool = T
 
 
 def _stored_values(picture: Image.Image) -> np.ndarray:
-    """[H, W] uint8 in an array of its own."""
+    """[H, W] uint8 in an array of its own, of a picture whose pixels are not read yet."""
     if picture.format == "JPEG":
         raise ValueError("a JPEG, which does not keep values; expected PNG")
-    values = np.asarray(picture)
+    tiles: Any = getattr(picture, "tile", None)  # Pillow's plan of reading the file: gone once that is done
+    step = _STRETCHED_GREY.get(str(tiles[0].args), 1) if tiles else 1
+    values = np.asarray(picture) // step if step > 1 else np.asarray(picture)
     if picture.mode == "RGB" and (values == values[:, :, :1]).all():
         values = values[:, :, 0]
     if values.ndim != 2:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pictures.windows import spread
+
 Logits = Callable[[Tensor], Tensor]  # a net: images [N, 3, h, w], RGB 0..255 -> logits [N, C, h, w]
 
 
@@ -60,12 +62,12 @@ def _whole(net: Logits, images: Tensor) -> Tensor:
 def _windows(net: Logits, images: Tensor, window: tuple[int, int], overlap: float) -> Tensor:
     """[N, C, H, W] probabilities; pictures smaller than a window are seen as they are."""
     size = (images.shape[-2], images.shape[-1])
-    rows, columns = (window_places(*sides, overlap) for sides in zip(size, window, strict=True))
+    rows, columns = (spread(*sides, overlap) for sides in zip(size, window, strict=True))
     total: Tensor | None = None
     cover = images.new_zeros(size, dtype=torch.float32)
     for row in rows:
         for column in columns:
-            part = (..., row, column)
+            part = (..., slice(*row), slice(*column))
             found = _whole(net, images[part])
             if total is None:
                 total = found.new_zeros((*found.shape[:2], *size))
@@ -73,15 +75,6 @@ def _windows(net: Logits, images: Tensor, window: tuple[int, int], overlap: floa
             cover[part] += 1
     assert total is not None  # every picture has a window
     return total.div_(cover)
-
-
-def window_places(length: int, window: int, overlap: float) -> list[slice]:
-    """Windows along a side of `length` pixels: spread evenly, from the first pixel to the last, as few as suffice."""
-    window = min(window, length)
-    step = max(1, math.floor(window * (1 - overlap)))
-    count = math.ceil((length - window) / step) + 1
-    starts = [round(place * (length - window) / max(count - 1, 1)) for place in range(count)]
-    return [slice(start, start + window) for start in starts]
 
 
 def predict_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:

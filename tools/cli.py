@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 the words are wrong, 130 interrupted. A
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -87,6 +88,9 @@ class _Parser(argparse.ArgumentParser):
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the command with `words` (default: the process's own arguments) and gives its exit code."""
     words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     verb_at = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
     show_traceback = "--traceback" in words[:verb_at] or os.environ.get("SWIFTSIGHT_TRACEBACK") == "1"
     try:

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     kind = source_kind(args.source)
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads {args.threads}: expected at least 1")
+    _check_words_for(args, kind)
     moving = kind in (SourceKind.VIDEO, SourceKind.SAMPLE)
     view = create_view(args, max(1, workers_for(is_live=not moving, threads=args.threads)))
     if args.labels is not None:
@@ -93,9 +94,17 @@ def run(args: argparse.Namespace) -> int:
         return _DEMOS[kind](annotator, args)
 
 
+def _check_words_for(args: argparse.Namespace, kind: SourceKind) -> None:
+    """UsageError for a word that says nothing about this kind of source."""
+    if args.show and kind in (SourceKind.FOLDER, SourceKind.SAMPLE):
+        raise UsageError(f"--show is for one picture, a video or a camera; --source {args.source} gives several files")
+    if args.max_frames is not None and kind in (SourceKind.FOLDER, SourceKind.PICTURE):
+        raise UsageError(f"--max-frames is for videos and cameras; --source {args.source} has no frames")
+
+
 def _demo_sample(annotator: Annotator, args: argparse.Namespace) -> int:
     picture, clip = find_sample(PICTURE), find_sample(CLIP)
-    if args.output is not None and args.output.suffix:
+    if args.output is not None and args.output.suffix and not args.output.is_dir():
         raise ValueError(f"--output {args.output} is no folder; the sample gives two files and needs a folder")
     folder = result_folder(args.output)
     _annotate_picture(annotator, picture, folder / detected_name(picture, picture.suffix), None)

@@ -13,6 +13,7 @@ from .configuration.joint_config import JointConfig
 from .configuration.schema import SectionError
 from .configuration.segmentation_config import SegmentationConfig
 from .configuration.training_config import TrainingConfig
+from .destinations import result_folder
 from .device import add_device_argument, choose_device
 from .engine_words import add_engine_arguments, check_engine_words, runs_elsewhere
 from .errors import UsageError
@@ -73,19 +74,29 @@ def _add_segmenter_arguments(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when the figures are printed."""
     check_words(args)
-    changes = [*(args.set or []), *(["data.strict=true"] if args.strict else [])]
-    config = None if args.predictions else load_config(args.config, changes)
+    config = None if args.predictions else load_config(args.config, args.set or [])
     if config is not None:
         check_words_for(config, args)
-    for path in (args.output and args.output.parent, args.matrix and args.matrix.parent, args.plots, args.colours,
-                 args.label_ids):  # fmt: skip
-        if path:
-            path.mkdir(parents=True, exist_ok=True)
+        if args.strict:
+            config = load_config(args.config, [*(args.set or []), "data.strict=true"])
+    for file in (args.output, args.matrix):
+        if file:
+            _prepare_file(file)
+    for folder in (args.plots, args.colours, args.label_ids):
+        if folder:
+            result_folder(folder)
     try:
         print(score_file(args) if config is None else score_net(config, args))
     except SectionError as error:
         raise ValueError(f"{find_config(args.config)}: {error}") from error
     return 0
+
+
+def _prepare_file(path: Path) -> None:
+    """Makes its folder where it is missing; ValueError or OSError, before any work, where it could not be written."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a file")
+    result_folder(path.parent)
 
 
 def score_file(args: argparse.Namespace) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from pictures.windows import MOST_SCALE
+
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 MULTI_PASS_OPTIONS = ("window", "overlap", "scales", "flip")
 _LEAST_SIDE = 16
-_MOST_SCALE = 16  # more takes more memory than there is
 
 
 def add_multi_pass_arguments(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
@@ -33,9 +34,9 @@ def check_multi_pass_words(args: argparse.Namespace) -> None:
         raise UsageError(f"--window {args.window[0]} {args.window[1]}: expected at least {_LEAST_SIDE}")
     if args.overlap is not None and (args.window is None or not 0 <= args.overlap < 1):
         raise UsageError(f"--overlap {args.overlap}: expected a number from 0 to less than 1, and --window")
-    if args.scales and not all(0 < scale <= _MOST_SCALE for scale in args.scales):
+    if args.scales and not all(0 < scale <= MOST_SCALE for scale in args.scales):
         shown = " ".join(map(str, args.scales))
-        raise UsageError(f"--scales {shown}: expected numbers above 0, at most {_MOST_SCALE}")
+        raise UsageError(f"--scales {shown}: expected numbers above 0, at most {MOST_SCALE}")
 
 
 def wants_several_passes(args: argparse.Namespace) -> bool:

@@ -103,6 +103,9 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
 
 def _words_to_resume(args: argparse.Namespace, changes: list[str], work_dir: Path, processes: Processes) -> str:
     words = [word for assignment in changes for word in ("--set", assignment)]
+    for option in ("device", "launcher"):
+        if getattr(args, option) is not None:
+            words += [f"--{option}", getattr(args, option)]
     command = shlex.join(["train", args.config, *words, "--resume", "--work-dir", str(work_dir)])
     started_by = "torchrun, as before, --no-python " if processes.count > 1 else ""
     return f"{started_by}swiftsight {command}"

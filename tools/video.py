@@ -56,9 +56,10 @@ class VideoFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"no video at {self.path}")
+        name = name_for_opencv(self.path)
         silence_opencv()
         # FFmpeg's own threads spend a fifth more than one does, and the other cores look at other frames meanwhile.
-        self._capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not self._capture.isOpened():
             reason = "it is empty (0 bytes)" if self.path.stat().st_size == 0 else "cut short, damaged or no video"
             raise ValueError(f"{self.path} cannot be opened as a video: {reason}")
@@ -255,6 +256,17 @@ def _is_cut_short(path: Path) -> bool:
                 return False
             place += length
     return place > end
+
+
+def name_for_opencv(path: Path) -> str:
+    """The file's name as OpenCV and FFmpeg can take it; ValueError where they cannot."""
+    name = os.path.abspath(path)  # FFmpeg takes what stands before a colon for a protocol, but not behind a slash
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # OpenCV would crash the process
+        shown = name.encode(errors="backslashreplace").decode()
+        raise ValueError(f"{shown}: the name is not UTF-8, which OpenCV needs; rename the file") from None
+    return name
 
 
 def silence_opencv() -> None:

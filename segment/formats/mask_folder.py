@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from backbones.registry import nearest
+from pictures.folders import PICTURE_ENDINGS
 from segment.formats.label_values import LabelValues, binary_values, index_values
 from segment.formats.labelled_pictures import LabelFiles
 from segment.losses import IGNORE
 from segment.transforms import Transform
-
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
 class MaskFolder(LabelFiles):
@@ -56,7 +55,7 @@ class MaskFolder(LabelFiles):
             expected = f"{label_folder / missing[0]}{label_suffix}.png"
             raise FileNotFoundError(f"{lacking}, first {names[missing[0]]}: expected {expected}")
         if not stems:
-            raise ValueError(f"{folder} holds no picture, or none was asked for; expected {', '.join(_ENDINGS)}")
+            raise ValueError(f"{folder} holds no picture, or none was asked for; expected {', '.join(PICTURE_ENDINGS)}")
         super().__init__(
             folder,
             [names[stem] for stem in stems],
@@ -84,7 +83,7 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, str]:
     """Name without `suffix` and ending -> name, both relative to the folder. Raises OSError or ValueError."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}")
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS]
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS]
     found = [
         path for path in files if path.stem.endswith(suffix) and not any(part.startswith(".") for part in path.parts)
     ]

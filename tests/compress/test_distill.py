@@ -194,6 +194,17 @@ def test_a_hint_that_cannot_be_is_refused(hint: Hint, message: str) -> None:
         create((hint,))
 
 
+def test_a_hint_at_a_part_that_the_lesson_never_asks_is_refused() -> None:
+    class Glance(LogitLesson):
+        def ask(self, teacher: Any, images: Tensor, truth: Any) -> Tensor:
+            teacher.body(images)
+            return torch.zeros(len(images), 2)
+
+    taught = Distiller(Net(), Net(), Glance(), hints=(Hint("pair[0]", "pair[0]"),))
+    with pytest.raises(ValueError, match=r"a hint names the teacher's pair\[0\], which is not asked in this lesson"):
+        taught.losses(torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64))
+
+
 def test_wrong_numbers_and_other_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="temperature is 0"):
         LogitLesson(temperature=0)

@@ -93,6 +93,18 @@ def test_a_step_moves_a_cluster_by_the_sum_of_its_gradients() -> None:
     torch.testing.assert_close(net.weight, torch.tensor([[0.1, 1.0, 0.1, 0.0]]))
 
 
+def test_momenta_of_each_weight_for_itself_are_forgotten(net) -> None:
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    net(torch.randn(3, 3, 4, 4)).square().sum().backward()
+    optimizer.step()
+    sharing = share_(net, bits=2)
+    sharing.hold(optimizer)
+    before = sharing.codebook(sharing.layers[0]).clone()
+    optimizer.zero_grad(set_to_none=False)
+    optimizer.step()
+    assert torch.equal(sharing.codebook(sharing.layers[0]), before)
+
+
 def test_what_is_shared_stays_shared_in_a_long_training(net) -> None:
     prune_(net, density=0.6)
     sharing = share_(net, bits=4)

@@ -129,6 +129,11 @@ def test_a_subset_of_the_classes() -> None:
     assert list(scores.per_class) == ["cat"]
     with pytest.raises(ValueError, match="1 of the chosen category ids are unknown, for example 4"):
         evaluate_detections(FOUND, truth(FIVE_BOXES), category_ids=[3, 4])
+    tag = {"image_id": 10, "category_id": 7, "bbox": []}
+    tagged = {**truth(FIVE_BOXES), "annotations": [*truth(FIVE_BOXES)["annotations"], tag]}
+    assert evaluate_detections(FOUND, tagged, category_ids=[3]).figures == scores.figures
+    with pytest.raises(ValueError, match=r"annotations\[5\] has the box \[\]; expected \[x, y, width, height\]"):
+        evaluate_detections(FOUND, tagged)
 
 
 @pytest.mark.parametrize("box", [[5, 5, 0, 9], [5, 5, -3, 9], [5, float("nan"), 3, 9]])
@@ -253,6 +258,7 @@ def test_bad_results_are_refused(results: list[Any], message: str) -> None:
         ({"annotations": [{"caption": "a cat"}]}, r"annotations\[0\] is .*expected an object with image_id"),
         ({"images": [{"id": 10}, {"id": 10}]}, "not unique"),
         ({"images": [{"id": 25}]}, "3 boxes name an unknown picture id, for example 10"),
+        ({"images": [{"id": 10}, {"id": "b"}]}, "the ids of its images are numbers and words"),
         ({"categories": [{"id": 3}]}, "2 boxes name an unknown category id, for example 7"),
     ],
 )

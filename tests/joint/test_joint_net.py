@@ -276,6 +276,23 @@ def test_what_does_not_go_together_is_refused(options, words):
         create_joint("joint", **options)
 
 
+def test_a_backbone_that_is_another_function_of_the_same_tensors_is_refused(tmp_path):
+    binary = create_detector("thundernet_snet49", num_classes=1)
+    binary.binarize_("bwn")
+    save_detector(binary, tmp_path / "binary.safetensors")
+    with pytest.raises(ValueError, match="the detector's weights are binary"):
+        create_joint("joint", backbone="snet49", detector_weights=tmp_path / "binary.safetensors")
+    bypass = create_detector("thundernet", backbone="squeezenet1_1", backbone_options={"bypass": "simple"})
+    save_detector(bypass, tmp_path / "bypass.safetensors")
+    options = {"backbone": "squeezenet1_1", "detector_weights": tmp_path / "bypass.safetensors"}
+    with pytest.raises(ValueError, match=r"the detector's backbone has the options \{'bypass': 'simple'\}; expected"):
+        create_joint("joint", **options)
+    net = create_joint("joint", **options, backbone_options={"bypass": "simple"}).eval()
+    images, alone = pictures(1), create_detector("thundernet", weights=tmp_path / "bypass.safetensors").eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(images).detections, alone(images))
+
+
 def test_weights_that_expect_other_pictures_are_refused(tmp_path):
     detector, segmenter = create_detector("thundernet_snet49"), create_segmenter("bisenet", backbone="snet49")
     segmenter.mean.zero_()

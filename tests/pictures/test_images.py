@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -285,11 +287,34 @@ def test_pictures_that_hold_no_values(tmp_path, values, name, message):
         read_values(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_the_size_from_the_head_is_that_of_the_upright_picture(tmp_path, orientation):
+def test_the_size_from_the_head_is_that_of_the_upright_picture(tmp_path, orientation, suffix):
+    path = tmp_path / f"turned{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.new("RGB", (6, 4)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_size(tmp_path / "turned.jpg") == read_image(tmp_path / "turned.jpg").shape[:2]
+    Image.new("RGB", (6, 4)).save(path, exif=exif)
+    assert read_size(path) == read_image(path).shape[:2]
     with pytest.raises(FileNotFoundError, match="no picture at"):
         read_size(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_values_of_few_bits_are_as_stored(tmp_path, bits):
+    row = list(range(min(2**bits, 16)))
+    digits = "".join(f"{value:0{bits}b}" for value in row)
+    packed = bytes(int(digits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(digits), 8))
+    header = struct.pack(">IIBBBBB", len(row), 1, bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + packed)), (b"IEND", b""))
+    content = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    (tmp_path / "few.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    assert read_values(tmp_path / "few.png").tolist() == [row]
+
+
+def test_a_side_that_shrinks_much_is_averaged_though_the_other_grows():
+    panorama = np.zeros((30, 400, 3), np.uint8)
+    panorama[:, ::10] = 255
+    assert abs(resize_image(panorama, (60, 40)).mean() - panorama.mean()) < 1
+    assert resize_image(panorama.transpose(1, 0, 2), (40, 60)).shape == (40, 60, 3)

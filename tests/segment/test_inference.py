@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segment.inference import predict_labels, predict_probabilities, resize_images, window_places
+from pictures.windows import spread
+from segment.inference import predict_labels, predict_probabilities, resize_images
 
 
 def _close(actual: Tensor, expected: Tensor) -> None:
@@ -78,10 +79,10 @@ def test_where_windows_overlap_their_answers_are_averaged():
     ],
 )
 def test_windows_are_spread_evenly(length, window, overlap, starts):
-    places = window_places(length, window, overlap)
-    assert [place.start for place in places] == starts
-    assert all(place.stop - place.start == min(window, length) for place in places)
-    assert places[-1].stop == length
+    places = spread(length, window, overlap)
+    assert [start for start, _ in places] == starts
+    assert all(stop - start == min(window, length) for start, stop in places)
+    assert places[-1][1] == length
 
 
 def test_the_mirror_picture_is_mirrored_back():

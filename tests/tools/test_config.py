@@ -71,6 +71,7 @@ def test_values_get_their_types_and_paths_their_folder(config_file: Path) -> Non
         ("task=null", ("task is None", "detect, classify")),
         ("label_smoothing=0.1", ("unknown key 'label_smoothing'",)),
         ("late_sizes={after: 2, sizes: [[100, 64]]}", ("late_sizes.sizes holds [100, 64]", "multiple of 16")),
+        ("seed=5000000000", ("seed is 5000000000", "at most")),
         ("model.name=null", ("model.name is missing", "swiftsight list")),
         ("data.val.images=${SWIFTSIGHT_NO_SUCH}/x", ("data.val.images", "SWIFTSIGHT_NO_SUCH is not set")),
     ],
@@ -167,6 +168,19 @@ def test_a_config_survives_being_written(config_file: Path, tmp_path: Path) -> N
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(as_plain(config)))
     assert load_config(again) == config
+
+
+def test_a_written_config_names_its_files_from_anywhere(config_file: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "start.safetensors").touch()
+    config_file.write_text(SMALL.replace("snet49}", "snet49, weights: start.safetensors}", 1))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "own.safetensors").touch()
+    for assignments, place in (([], "start.safetensors"), (["model.weights=own.safetensors"], "here/own.safetensors")):
+        written = as_plain(load_config(config_file, assignments), whole_paths=True)
+        assert written["model"]["weights"] == str(tmp_path / place)
+    written = as_plain(load_config(config_file, ["model.weights=person"]), whole_paths=True)
+    assert written["model"]["weights"] == "person"
 
 
 def test_differences_name_the_keys(config_file: Path) -> None:

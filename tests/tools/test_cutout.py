@@ -219,6 +219,7 @@ def test_a_cut_and_another_size_start_anew():
     _close(steady(dark, other.astype(np.float32)), other, tolerance=1e-6)
     half = np.full((72, 96), 0.3, np.float32)
     _close(steady(np.zeros((72, 96, 3), np.uint8), half), half, tolerance=0)
+    _close(steady(np.zeros((72, 96, 3), np.uint8), 2 * half, cell=2), 2 * half, tolerance=0)
 
 
 def test_start_over_forgets():

@@ -364,6 +364,8 @@ def test_a_camera_that_is_not_there_leaves_nothing_behind(finder, capsys):
         (["--source", "scene.png", "--score", "30"], "'30'; expected a number in 0..1", 2),
         (["--source", "scene.png", "--score", "high"], "'high'; expected a number in 0..1", 2),
         (["--source", "clip.mp4", "--max-frames", "0"], "'0'; expected a whole number, 1 or more", 2),
+        (["--source", "scene.png", "--max-frames", "3"], "--max-frames is for videos and cameras", 2),
+        (["--source", ".", "--show"], "--show is for one picture, a video or a camera", 2),
         (["--source", "scene.png", "--size", "0", "32"], "size is [0, 32]; expected (height, width)", 1),
         (["--source", "scene.png", "--output", "scene.png"], "is the source itself and would be overwritten", 1),
         (["--source", "scene.png", "--output", "link.png"], "is the source itself and would be overwritten", 1),
@@ -433,7 +435,11 @@ def test_an_older_log_lives_until_the_first_record(tmp_path):
         log.write("a", (2, 3), nothing, ())
         assert '"a"' in path.read_text()  # at once, not at the end
         log.write_error("b", "why")
-    assert json.loads(path.read_text())[1] == {"source": "b", "error": "why"}
+        log.write_error(os.fsdecode(b"caf\xe9.jpg"), "why")
+    assert json.loads(path.read_text())[1:] == [
+        {"source": "b", "error": "why"},
+        {"source": os.fsdecode(b"caf\xe9.jpg"), "error": "why"},
+    ]
 
 
 def test_medians_of_stages():

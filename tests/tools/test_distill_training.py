@@ -16,6 +16,7 @@ from swiftsight_tools.configuration.schema import build
 from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
 
 from backbones import create_classifier, save_classifier
+from compress import Distiller, LogitLesson
 from detect import create_detector, save_detector
 from segment import create_segmenter, save_segmenter
 
@@ -129,6 +130,15 @@ def test_a_classifier_under_a_teacher_is_saved_as_itself(taught_run: Path) -> No
     assert 0 < groups[0]["lr"] == pytest.approx(groups[-1]["lr"] / 2), "the student's backbone is known as such"
 
 
+@pytest.mark.parametrize("mode", ["bwn", "xnor"])
+def test_a_binary_student_is_saved_as_what_it_is(mode: str, tmp_path: Path) -> None:
+    student, teacher = (create_classifier("snet49", num_classes=2) for _ in range(2))
+    student.class_names = ("a", "b")
+    student.binarize_(mode)
+    save_classifier(Distiller(student, teacher, LogitLesson()), tmp_path / "net.safetensors")
+    assert create_classifier("snet49", weights=tmp_path / "net.safetensors").binary["mode"] == mode
+
+
 def test_a_run_under_a_teacher_resumes_bit_for_bit(colours: Path, taught_run: Path, tmp_path: Path) -> None:
     """The regressors too; a killed run is a folder without its last checkpoints and lines."""
     shutil.copytree(taught_run, tmp_path / "run")
@@ -201,6 +211,7 @@ def test_a_detector_learns_from_a_detector(blocks: Path, tmp_path: Path) -> None
         ("distill.teacher.ignore_score=0.6", "distill.teacher.ignore_score is 0.6; expected at most object_score, 0.5"),
         ("distill.teacher.file=lost.json", "distill: "),
         ("distill.hints={neck: '990'}", "distill.hints is set, but teacher.kind is results"),
+        ("distill={teacher: {kind: results, file: x}, soft_weight: 0, truth_weight: 0}", "nothing would be learnt"),
         ("distill.unlabelled={images: .}", "distill.unlabelled is set, but teacher.kind is results"),
     ],
 )  # fmt: skip

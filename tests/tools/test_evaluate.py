@@ -170,6 +170,9 @@ def test_boxes_come_back_to_the_picture_on_disk(tiny_coco: Path, part: str) -> N
             "--split 'vall' (nearest: 'val'): the config's data has train, val",
         ),
         (["{config}", "{weights}", "--size", "64", "100"], 2, "--size 64 100: expected multiples of 16"),
+        (["{config}", "{weights}", "--output", "{folder}"], 1, "is a folder; expected a file"),
+        (["{config}", "{weights}", "--window", "1", "1"], 2, "--window 1 1: expected at least 16"),
+        (["{segment}", "{weights}", "--strict"], 2, "--strict goes with the task detect; this config's is segment"),
         (["{config}", "{weights}", "--max-detections", "0"], 2, "--max-detections 0: expected at least 1"),
         (["{config}", "{weights}", "--score-threshold", "1"], 2, "--score-threshold 1.0: expected"),
         (["{config}", "{weights}", "--set", "modle.name=x"], 1, "unknown key 'modle' (nearest: 'model')"),
@@ -197,6 +200,7 @@ def test_one_line_and_an_exit_code(
 ) -> None:
     places = {"config": config_file, "weights": weights, "val": tiny_coco / "val.json"}
     places |= {name: tmp_path / f"{name}.json" for name in ("bad", "missing", "stranger", "one", "others")}
+    places |= {"folder": tmp_path, "segment": "segment/bisenet_xception39_camvid.yaml"}
     places["bad"].write_text("[{")
     picture = json.loads(places["val"].read_text())["images"][0]["id"]
     places["stranger"].write_text(
@@ -209,6 +213,19 @@ def test_one_line_and_an_exit_code(
     complaint = capsys.readouterr().err.strip().splitlines()
     assert len(complaint) == 1
     assert message in complaint[0]
+
+
+def test_pictures_with_too_many_windows_are_named_before_any_is_looked_at(config_file, weights, capsys, monkeypatch):
+    monkeypatch.setattr("detect.merging._MOST_WINDOWS", 1)
+    monkeypatch.setattr(detection_scoring, "find_objects", None)
+    assert cli.main(["eval", str(config_file), str(weights), "--window", "16", "16"]) == 1
+    assert re.search(r"blocks_\d+\.jpg: \d+ windows of 16 x 16", capsys.readouterr().err)
+
+
+def test_limits_beyond_the_usual_reach_the_converted_file(config_file, weights, capsys):
+    words = ["--engine", "onnxruntime", "--max-detections", "120", "--score-threshold", "0.01"]
+    assert cli.main(["eval", str(config_file), str(weights), *words]) == 0
+    assert "hard suppression" in capsys.readouterr().out
 
 
 def test_a_damaged_picture_is_named(

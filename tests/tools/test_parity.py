@@ -158,3 +158,13 @@ def test_int8_labels_have_a_floor():
     labels[0, 1, 0] = 0
     add_pixels(agreement, [labels], logits)
     assert agreement.refusal() == "only 89.500% of 200 pixels have the same class"
+
+
+def test_scores_that_are_no_numbers_are_a_difference_which_stays():
+    logits, agreement = torch.randn(1, 2, 8, 8), PixelAgreement()
+    labels, scores = logits.argmax(dim=1), logits.softmax(dim=1)
+    add_pixels(agreement, [labels, scores * float("nan")], logits)
+    add_pixels(agreement, [labels, scores], logits)
+    assert agreement.refusal() == "scores differ by nan"
+    with pytest.raises(ValueError, match="torch's own scores are not all finite"):
+        add_pixels(agreement, [labels, scores], logits * float("nan"))

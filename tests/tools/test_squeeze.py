@@ -87,6 +87,8 @@ def test_with_a_training_the_zeros_stay_and_the_values_stay_few(block_weights, b
         assert squeeze(block_weights, output, *more, *other) == 1
         assert f"{said}; choose another --work-dir" in capsys.readouterr().err
     assert output.read_bytes() == before_it
+    assert squeeze(block_weights, output, *more, "--set", "binarize={mode: bwn}") == 1
+    assert "makes the net binary; that is for --method bwn or xnor" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from safetensors.torch import load_file
 from swiftsight_tools.cli import main
 from swiftsight_tools.configuration.training_config import EarlyStopConfig
 from swiftsight_tools.training.checkpoint import checksum, load_checkpoint, save_checkpoint
-from swiftsight_tools.training.hooks import create_early_stop
+from swiftsight_tools.training.hooks import BestHook, create_early_stop
+from swiftsight_tools.training.journal import Screen
 from swiftsight_tools.training.run_folder import only_run_in
 
 from detect import create_detector
@@ -228,6 +231,26 @@ def test_a_resumed_run_may_be_longer_and_says_so(
     assert (state["epoch"], state["step"]) == (5, 5 * STEPS)
     assert {group["weight_decay"] for group in state["optimizer"]["param_groups"]} == {0.0, 0.25}
     assert len(list((tmp_path / "run").glob("checkpoint_*.pt"))) in (3, 4)  # the last three, and the best if older
+
+
+def test_figures_of_another_kind_are_not_compared(
+    config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole_run, tmp_path / "run")
+    assert main(words(config, tmp_path / "run", "--resume", "--set", "epochs=5", "--set", "monitor=AP50")) == 0
+    said = capsys.readouterr().out
+    assert "the best weights are chosen anew from here on" in said
+    assert f"after {5 * STEPS} steps" in said
+
+
+def test_while_a_figure_is_undefined_the_newest_weights_are_kept() -> None:
+    saved: list[float] = []
+    figures = iter((-1.0, math.nan, 0.2, -1.0, 0.1, 0.3))
+    hook = BestHook("val/APs", lambda: saved.append(now), Screen(silent=True))
+    for now in figures:
+        hook.after_val_epoch(SimpleNamespace(iter=len(saved) + 1, epoch=0), {"val/APs": now})
+    assert str(saved) == "[-1.0, nan, 0.2, 0.3]"
+    assert (hook.score, hook.step) == (0.3, 4)
 
 
 def test_early_stopping_stops_and_stays_stopped(

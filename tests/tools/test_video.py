@@ -1,7 +1,9 @@
 """Frames in and out: files, broken files, cameras, windows."""
 
+import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -180,6 +182,33 @@ def test_an_interruption_leaves_a_file_that_plays(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _write_until(tmp_path / "clip.mp4", 7, KeyboardInterrupt())
     assert len(_read(tmp_path / "clip.mp4")) == 7
+
+
+def test_a_second_interruption_while_the_file_is_closed_waits_until_it_is_whole(tmp_path, monkeypatch):
+    is_whole = VideoSink._is_whole
+
+    def interrupted(sink: VideoSink) -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return is_whole(sink)
+
+    monkeypatch.setattr(VideoSink, "_is_whole", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _write_until(tmp_path / "clip.mp4", 7, KeyboardInterrupt())
+    assert len(_read(tmp_path / "clip.mp4")) == 7
+
+
+def test_a_time_in_the_name_of_a_file_in_this_folder_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _write(Path("2026-11-21T10:30:00.mp4"), 3)
+    assert len(_read(Path("2026-11-21T10:30:00.mp4"))) == 3
+
+
+def test_a_name_that_is_no_utf8_is_refused_and_does_not_crash_the_process(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    path.write_bytes(_write(tmp_path / "clip.mp4", 3).read_bytes())
+    for use in (lambda: frames(path), lambda: VideoSink(path, 25)):
+        with pytest.raises(ValueError, match=r"caf\\udce9\.mp4: the name is not UTF-8"):
+            use()
 
 
 def test_without_a_frame_nothing_is_written(tmp_path):

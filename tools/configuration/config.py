@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,22 @@ def find_config(name: str | Path) -> Path:
     raise FileNotFoundError(f"there is no config {str(name)!r}, neither here nor shipped{nearest(str(inside), names)}")
 
 
-def as_plain(config: Any) -> Any:
-    """A config as mappings, lists, text and numbers: for YAML, for a checkpoint, to be compared."""
+def as_plain(config: Any, *, whole_paths: bool = False) -> Any:
+    """A config as mappings, lists, text and numbers: for YAML, for a checkpoint, to be compared.
+
+    whole_paths: text that names a file is written with the folder that it starts at, so that it means the same
+    wherever the YAML lies.
+    """
+    plain = partial(as_plain, whole_paths=whole_paths)
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {part.name: as_plain(getattr(config, part.name)) for part in dataclasses.fields(config)}
+        return {part.name: plain(getattr(config, part.name)) for part in dataclasses.fields(config)}
     if isinstance(config, Mapping):
-        return {str(name): as_plain(value) for name, value in config.items()}
+        return {str(name): plain(value) for name, value in config.items()}
     if isinstance(config, (list, tuple)):
-        return [as_plain(value) for value in config]
+        return [plain(value) for value in config]
+    if whole_paths and isinstance(config, str) and Path(config).suffix:
+        path = getattr(config, "folder", Path()) / config
+        return str(path.absolute()) if path.is_file() else str(config)
     return str(config) if isinstance(config, (str, Path)) else config
 
 

@@ -81,6 +81,11 @@ class DistillConfig:
     hints: dict[str, str] | None = None
     hint_weight: NotNegative = 1.0
 
+    def __post_init__(self) -> None:
+        more = (getattr(self, "auxiliary_weight", 0), getattr(getattr(self, "teacher", None), "objectness_weight", 0))
+        if not any((self.soft_weight, self.truth_weight, self.hints and self.hint_weight, *more)):
+            raise ValueError("soft_weight, truth_weight and the weights of all else are 0: nothing would be learnt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierDistillConfig(DistillConfig):
@@ -107,6 +112,7 @@ class SegmenterDistillConfig(DistillConfig):
     unlabelled: Annotated[tuple[BarePart, ...], OneOrMore()] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.unlabelled and self.pixels == "labelled":
             raise ValueError("pixels is labelled, which leaves nothing of unlabelled pictures; expected all")
 
@@ -124,6 +130,7 @@ class DetectorDistillConfig(DistillConfig):
     unlabelled: Annotated[tuple[BarePart, ...], OneOrMore()] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.unlabelled and not isinstance(self.teacher, self.asked):
             kinds = "yolox_nano or fastestdet"
             raise ValueError(f"unlabelled is set, but teacher.kind is {self.teacher.kind}; expected {kinds}")

@@ -142,7 +142,7 @@ class TrainingConfig:
     clip_grad: Positive | None = None
     early_stop: EarlyStopConfig | None = None
     checkpoint: CheckpointConfig = CheckpointConfig()
-    seed: WholeNumber = 0
+    seed: Annotated[int, Limits(least=0, most=2**31)] = 0
     precision: Literal["float32", "mixed"] = "float32"
     channels_last: bool = False
     workers: WholeNumber = 1

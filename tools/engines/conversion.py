@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -34,11 +35,19 @@ _MOST_KEPT = 40
 
 
 def in_engine(
-    net: Net, engine: str, *, size: Any = None, batch: int = 1, threads: int | None = None, callers: int = 1
+    net: Net,
+    engine: str,
+    *,
+    size: Any = None,
+    batch: int = 1,
+    threads: int | None = None,
+    callers: int = 1,
+    limits: Mapping[str, Any] | None = None,
 ) -> ExportedNet | None:
     """The net as an exported file that runs in `engine`; None where torch is to run it as it is.
 
     A segmenter is made for any size, with scores, any other net for one size and batch. callers: as in `open_engine`.
+    limits: score_threshold and max_detections of a detector, where they are not the usual.
     "auto": what is quickest here, of torch and what is installed. Raises ValueError for an engine that is not
     installed or a net that cannot be exported.
     """
@@ -50,7 +59,9 @@ def in_engine(
         settings = settings_for(net, size=size, free_size=True, keep_scores=True)
     else:
         sampling = "roi_align" if engine == "onnxruntime" else "grid_sample"  # each engine is slow at the other's
-        settings = settings_for(net, size=size, batch=batch, keep_scores=isinstance(net, JointNet), roi_align=sampling)
+        settings = settings_for(
+            net, size=size, batch=batch, keep_scores=isinstance(net, JointNet), roi_align=sampling, **(limits or {})
+        )
     path = converted(net, settings, threads=threads)
     if engine == AUTO:
         graph = PictureGraph(net, settings)

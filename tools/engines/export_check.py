@@ -34,10 +34,10 @@ from .parity import (
     add_objects,
     add_pixels,
 )
-from .picture_graph import GraphSettings, PictureGraph
+from .picture_graph import DETECTION_OUTPUTS, GraphSettings, PictureGraph
 
 MOST_PICTURES = 4
-_BOX_OUTPUTS = 4  # of a joint net's file; the others are of pixels
+_BOX_OUTPUTS = len(DETECTION_OUTPUTS)  # of a joint net's file; the others are of pixels
 NOISE = "noise"
 _MARGIN = 64  # proposals beyond the last that counts: rounding may exchange them
 _OTHER_SIZES = ((0.75, 1.0), (0.5, 0.75))  # of a free file, as parts of (height, width)

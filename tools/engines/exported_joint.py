@@ -12,8 +12,9 @@ from joint.results import JointAnswer
 
 from .exported import Answers, ExportedDetector, ExportedNet, ExportedSegmenter
 from .exported_words import DETECTION, JOINT, SEGMENTATION
+from .picture_graph import DETECTION_OUTPUTS
 
-_BOX_OUTPUTS = 4  # the others are of pixels
+_BOX_OUTPUTS = len(DETECTION_OUTPUTS)  # the others are of pixels
 
 
 class _Part(ExportedNet):

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -191,8 +192,10 @@ class PixelAgreement:
 
 def add_pixels(agreement: PixelAgreement, found: Sequence[Tensor], logits: Tensor) -> None:
     """Takes pictures into account. found: the file's labels [N, H, W], and scores [N, C, H, W] if it gives some;
-    logits: torch's [N, C, H, W].
+    logits: torch's [N, C, H, W]. ValueError where they are not finite.
     """
+    if not logits.isfinite().all():
+        raise ValueError("torch's own scores are not all finite numbers: did its training go astray?")
     labels = found[0].long()
     best = logits.topk(2, dim=1).values
     clear = best[:, 0] - best[:, 1] > LOGIT_BOUND * logits.std()
@@ -202,4 +205,4 @@ def add_pixels(agreement: PixelAgreement, found: Sequence[Tensor], logits: Tenso
     agreement.wrong += int((different & clear).sum())
     if len(found) > 1:
         apart = float((found[1] - logits.softmax(dim=1)).abs().max())
-        agreement.score_difference = max(agreement.score_difference, apart)
+        agreement.score_difference = float(np.maximum(agreement.score_difference, apart))  # NaN stays

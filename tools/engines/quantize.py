@@ -50,9 +50,9 @@ def calibration_pictures(args: argparse.Namespace, settings: GraphSettings) -> l
     paths = pictures_in(args.calibration)
     number = min(args.calibration_count or DEFAULT_COUNT, len(paths))
     places = np.linspace(0, len(paths) - 1, number).round().astype(int)
-    seen = [read_image(paths[place]) for place in places]
+    seen = (read_image(paths[place]) for place in places)
     if not settings.resize_inside:
-        seen = [resize_image(picture, settings.size) for picture in seen]
+        seen = (resize_image(picture, settings.size) for picture in seen)
     return [np.repeat(picture[None], settings.batch or 1, axis=0) for picture in seen]
 
 

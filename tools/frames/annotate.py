@@ -91,7 +91,7 @@ class Annotator:
         self.tally.add(self.view.amounts(found))
         with self.clock.stage("draw"):
             drawn = self.view.draw(picture, found)
-        with self.clock.stage("write"):
+        with self.clock.stage("write"), interrupts_held():  # a picture that the log holds is written
             self.view.note(self.log, name, picture.shape[:2], found)
             write_image(target, drawn)
         return drawn, found

@@ -82,7 +82,9 @@ class FrameLog:
     def _add(self, record: dict[str, Any]) -> None:
         before = self._between
         if self._file is None:
-            self._file, before = self.path.open("w", encoding="utf-8"), self._start
+            # A name that is no UTF-8 has characters that only JSON's escapes can hold.
+            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+            before = self._start
         # In one go, so that Ctrl-C cannot fall between a comma and its record.
         self._file.write(before + json.dumps(record, ensure_ascii=False))
         self._file.flush()

@@ -34,7 +34,8 @@ class SteadyScores:
         # Whole cells alone: areas that are cut askew take three times as long.
         whole = picture[: min(height, rows * cell), : min(width, columns * cell)]
         view = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
-        if self._scores is None or self._seen is None or self._scores.shape != scores.shape:
+        before = None if self._scores is None or self._seen is None else (self._scores.shape, self._seen.shape)
+        if self._scores is None or self._seen is None or before != (scores.shape, view.shape):
             self._scores, self._seen = scores.astype(np.float32), view
             return self._scores
         news = view - self._seen

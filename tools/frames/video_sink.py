@@ -10,7 +10,8 @@ from typing import Self
 import cv2
 import numpy as np
 
-from ..video import silence_opencv
+from ..termination import interrupts_held
+from ..video import name_for_opencv, silence_opencv
 
 # What every OpenCV wheel can write; none has H.264. Browsers play only the last; it is slow to write.
 CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
@@ -25,8 +26,8 @@ class VideoSink:
 
     The file appears under its name when it is closed and was opened again for a check; until then it has the name of
     `partial`, and an older file stays as it was. Leaving the `with` block by an error closes it as well, so that what
-    was written can be played. Nothing is written without a frame. Raises ValueError for an unknown suffix and OSError
-    where the file cannot be written.
+    was written can be played. Nothing is written without a frame. Raises ValueError for an unknown suffix or a name
+    that is not UTF-8, and OSError where the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], rate: float) -> None:
@@ -37,6 +38,7 @@ class VideoSink:
         self._left_out = 0  # frames of gaps that were made shorter
         self._size: tuple[int, int] = (0, 0)
         self._writer: cv2.VideoWriter | None = None
+        self._partial_name = str(Path(name_for_opencv(self.path)).with_name(self.partial.name))
         if self.path.suffix.lower() not in CODECS:
             raise ValueError(f"cannot write a video as {self.path.name!r}; expected one of {', '.join(CODECS)}")
 
@@ -69,9 +71,12 @@ class VideoSink:
 
     def close(self) -> None:
         """Finishes the file, checks that it opens, and gives it its name; OSError if it is not whole."""
-        if self._writer is None:
-            return
-        self._writer.release()
+        if self._writer is not None:
+            with interrupts_held():
+                self._finish(self._writer)
+
+    def _finish(self, writer: cv2.VideoWriter) -> None:
+        writer.release()
         self._writer = None
         if not self._is_whole():
             self.partial.unlink(missing_ok=True)
@@ -84,7 +89,7 @@ class VideoSink:
         silence_opencv()
         self._size = height, width
         code = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
-        writer = cv2.VideoWriter(str(self.partial), cv2.CAP_FFMPEG, code, self.rate, (width, height))
+        writer = cv2.VideoWriter(self._partial_name, cv2.CAP_FFMPEG, code, self.rate, (width, height))
         if not writer.isOpened():
             why = "is its folder writable?" if min(height, width) > 1 else "expected frames of 2 x 2 pixels or more"
             raise OSError(f"cannot write {self.path} ({width} x {height}): {why}")
@@ -92,7 +97,7 @@ class VideoSink:
 
     def _is_whole(self) -> bool:
         """OpenCV reports no failure of writing, so look: does it open, and does it hold what was written?"""
-        written = cv2.VideoCapture(str(self.partial), cv2.CAP_FFMPEG)
+        written = cv2.VideoCapture(self._partial_name, cv2.CAP_FFMPEG)
         count = written.get(cv2.CAP_PROP_FRAME_COUNT) if written.read()[0] else 0
         written.release()
         return count >= max(1, self.frames_written)

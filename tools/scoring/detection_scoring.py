@@ -83,13 +83,23 @@ def score_net(config: DetectionConfig, part: BoxesPart, device: torch.device, ar
     net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if wants_several_passes(args):
         data.transform = None  # whole pictures as they are on disk: each pass resizes for itself
-        loader = validation_loader(data, 1, config.workers, collate=collate)
         predictor = several_passes(Predictor(net, size=size, **settings), args)
+        _check_windows(predictor, data)
+        loader = validation_loader(data, 1, config.workers, collate=collate)
         results = list(find_objects(predictor, loader, data, {}))
     else:
         loader = validation_loader(data, config.eval_batch_size, config.workers, collate=collate)
         results = list(find_objects(net, loader, data, settings))
     return _scored(results, data, net.name, f"{size[0]} x {size[1]}{passes_in_words(args)}", args)
+
+
+def _check_windows(predictor: MultiPassPredictor, data: BoxedPictures) -> None:
+    """ValueError, before any of them is looked at, where a picture would have too many windows."""
+    for index, name in enumerate(data.file_names):
+        try:
+            predictor.looks(data.size_of(index))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def _score_in_engine(config: DetectionConfig, part: BoxesPart, args: argparse.Namespace) -> str:
@@ -109,7 +119,10 @@ def _score_in_engine(config: DetectionConfig, part: BoxesPart, args: argparse.Na
 
         size = tuple(args.size) if args.size else config.eval_size
         data, plain = open_data_and_net(config, args.weights, part, size)
-        found = in_engine(plain, args.engine, size=size, batch=config.eval_batch_size, threads=args.threads)
+        wanted = {word: value for word, value in limits.items() if value is not None}
+        found = in_engine(
+            plain, args.engine, size=size, batch=config.eval_batch_size, threads=args.threads, limits=wanted
+        )
         if found is None:  # torch is the quickest
             return score_net(config, part, torch.device("cpu"), argparse.Namespace(**{**vars(args), "engine": None}))
         net, detector = found, ExportedDetector(found, **limits)
@@ -129,7 +142,7 @@ def _scored(
 ) -> str:
     """The figures of what was found, in words; writes --output and --plots."""
     if args.output:
-        write_atomically(args.output, json.dumps(_named(results, data)).encode())
+        write_atomically(args.output, json.dumps(named_results(results, data)).encode())
     scores = _evaluate(results, data.ground_truth(), args.rule or "coco", data.image_ids, data.category_ids)
     title = f"{name} {args.weights} on the part {args.split or 'val'}, {data.annotations.name}, {how}"
     text = _shown_scores(scores, title, args.plots, data.report)
@@ -148,7 +161,7 @@ def _evaluate(
     return evaluate_detections(results, truth, image_ids=image_ids, category_ids=category_ids)
 
 
-def _named(results: Sequence[Mapping[str, Any]], data: BoxedPictures) -> list[dict[str, Any]]:
+def named_results(results: Sequence[Mapping[str, Any]], data: BoxedPictures) -> list[dict[str, Any]]:
     """The results, each with the file name of its picture and the name of its class: the numbers may be ours alone."""
     pictures = dict(zip(data.image_ids, data.file_names, strict=True))
     classes = dict(zip(data.category_ids, data.class_names, strict=True))

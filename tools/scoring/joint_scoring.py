@@ -30,7 +30,7 @@ from ..training.joint_data import ScoredPictures, collate
 from ..training.joint_task import ClassNames, Found, create_net, open_scored, predict
 from ..training.loader_errors import unwrap_worker_error
 from ..training.sampler import Size
-from .detection_scoring import format_scores
+from .detection_scoring import format_scores, named_results
 from .segmentation_report import class_table
 
 _LEAST_SCORE = 0.05  # as the net's own `predict` has it
@@ -44,9 +44,11 @@ def score_net(config: JointConfig, part: JointPart, device: torch.device, args: 
     for target, labels, found in show_progress(answers(look, data, config), len(data), "pictures"):
         counts.update(target, labels, found)
     title = f"{look.name} {args.weights} on {args.split or 'val'}, {look.size[0]} x {look.size[1]}{look.how}"
+    if args.output:
+        rows = [] if data.boxed is None else named_results(counts.rows, data.boxed)
+        write_atomically(args.output, json.dumps(rows).encode())
     text = [title, data.report, *counts.tables()]
     if args.output:
-        write_atomically(args.output, json.dumps(counts.rows).encode())
         text.append(f"\ndetections: {args.output}")
     return "\n".join(text)
 

@@ -24,7 +24,8 @@ def deeply_compressed(args: argparse.Namespace) -> Squeezed:
     words = {**read_metadata(file), "name": name}
     if "binary" in words:
         raise ValueError(f"{file} is of binary layers; --method bwn or xnor stores them")
-    net, settings = _pruned_and_shared(args, name, file, create)
+    net, settings, trained = _pruned_and_shared(args, name, file, create)
+    words |= read_metadata(trained)  # the config may have changed an option
     if not args.keep_all:
         empty_auxiliary(net)
     packed = finish_(net, settings, words)
@@ -33,7 +34,8 @@ def deeply_compressed(args: argparse.Namespace) -> Squeezed:
 
 def _pruned_and_shared(
     args: argparse.Namespace, name: str, file: Path, create: Callable[..., Any]
-) -> tuple[nn.Module, Settings]:
+) -> tuple[nn.Module, Settings, Path]:
+    """The net, how it was squeezed, and the file that says what it is."""
     net = create(name, weights=file)
     settings = _settings(args, net)
     if args.config is None:
@@ -43,10 +45,11 @@ def _pruned_and_shared(
         settings.share_(net)
         bits = dict(settings.bits) if isinstance(settings.bits, Mapping) else {}
         print(f"shared: by {bits['conv']} bits in convolutions, {bits['fc']} in linear layers", flush=True)
-        return net, settings
+        return net, settings, file
     from .retraining import retrain  # here: it brings mmengine
 
-    return retrain(args, name, file, settings), settings
+    net, trained = retrain(args, name, file, settings)
+    return net, settings, trained
 
 
 def _settings(args: argparse.Namespace, net: nn.Module) -> Settings:

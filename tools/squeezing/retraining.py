@@ -42,10 +42,11 @@ _WORDS_FILE = "squeeze.json"
 Held = Pruning | Sharing
 
 
-def retrain(args: argparse.Namespace, name: str, weights: Path, settings: Settings) -> nn.Module:
-    """The net pruned, trained, shared and trained, as the words and the settings say.
+def retrain(args: argparse.Namespace, name: str, weights: Path, settings: Settings) -> tuple[nn.Module, Path]:
+    """The net pruned, trained, shared and trained, as the words and the settings say, and the last training's file.
 
-    Raises ValueError or OSError in one line, InterruptedError where it was stopped: the same words then go on with it.
+    Pictures have the sizes that the config's own training ended with. Raises ValueError or OSError in one line,
+    InterruptedError where it was stopped: the same words then go on with it.
     """
     sharing_epochs = args.sharing_epochs or max(1, args.epochs // 4)
     pruning = {"density": settings.density, "quality": settings.quality, "scope": settings.scope}
@@ -53,15 +54,18 @@ def retrain(args: argparse.Namespace, name: str, weights: Path, settings: Settin
     stages = (("pruned", args.epochs, PRUNING_RATE, settings.prune_, pruning),
               ("shared", sharing_epochs, SHARING_RATE, settings.share_, sharing))  # fmt: skip
     with _training(args, name) as (config, folder, screen):
+        if getattr(config, "binarize", None) is not None:
+            raise ValueError(f"{find_config(args.config)} makes the net binary; that is for --method bwn or xnor")
+        sizes = config.late_sizes.sizes if config.late_sizes else config.sizes
         for stage, epochs, rate, hold, words in stages:
             screen.say(f"{stage}: {epochs} epochs in {folder / stage}")
-            changed = dataclasses.replace(_changed(config, weights, epochs, rate), late_sizes=None)
+            changed = dataclasses.replace(_changed(config, weights, epochs, rate), sizes=sizes, late_sizes=None)
             begun_with = _begun_with(folder / stage, weights, {**words, "skip": settings.skip})
             net, held = _train(changed, folder / stage, args.device, screen, hold, begun_with)
             weights = folder / stage / "best.safetensors"
             load_weights(net, weights, name=name)
             held.apply_()  # the file has rounded what must be the same, or zero
-    return net.cpu()
+    return net.cpu(), weights
 
 
 def retrain_binary(args: argparse.Namespace, name: str, weights: Path, binarize: BinarizeConfig) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from .freezing import BATCH_NORMS
 from .journal import Clock, Journal, Screen
 from .processes import Processes, largest
 from .schedule import Factor
+
+_UNDEFINED = -1.0  # what COCO's rule says where the truth leaves a figure undefined
 
 
 class StoppedError(RuntimeError):
@@ -155,7 +158,10 @@ class NormStatisticsHook(Hook):
 
 
 class BestHook(Hook):
-    """Keeps the best score; `save` is called, with the averaged weights in the net, when there is a new one."""
+    """Keeps the best score; `save` is called, with the averaged weights in the net, when there is a new one.
+
+    While the figure is undefined (COCO's -1, or NaN), the newest weights count as the best.
+    """
 
     priority = "HIGH"  # before EMAHook (NORMAL) takes the averaged weights out of the net again
 
@@ -168,14 +174,17 @@ class BestHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """See the class."""
         figures = metrics or {}
-        score = float(figures[self.monitor])
-        if self.score is None or score > self.score:
-            self.score, self.step = score, runner.iter
-            self.figures = {name: float(value) for name, value in figures.items()}
-            self.save()
-            self.screen.say(
-                f"epoch {runner.epoch + 1}: the best so far, {self.monitor.removeprefix('val/')} {score:.4f}"
-            )
+        score, name = float(figures[self.monitor]), self.monitor.removeprefix("val/")
+        is_defined = math.isfinite(score) and score != _UNDEFINED
+        if self.score is not None and not (is_defined and score > self.score):
+            return
+        self.score, self.step = score if is_defined else None, runner.iter
+        self.figures = {figure: float(value) for figure, value in figures.items()}
+        self.save()
+        if is_defined:
+            self.screen.say(f"epoch {runner.epoch + 1}: the best so far, {name} {score:.4f}")
+        else:
+            self.screen.say(f"epoch {runner.epoch + 1}: {name} is not defined on val; the newest weights are kept")
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
@@ -184,6 +193,10 @@ class BestHook(Hook):
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.score, self.step, self.figures = state["score"], state["step"], dict(state["figures"])
+
+    def forget(self) -> None:
+        """What comes is scored in another way: no score so far is to be compared with it."""
+        self.score = self.step = None
 
 
 class CheckpointHook(Hook):

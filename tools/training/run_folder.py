@@ -28,6 +28,8 @@ def run_session(session: TrainingSession, *, resume: bool) -> None:
     config, work_dir, screen = session.config, session.work_dir, session.screen
     # The first process alone looks for a checkpoint: other machines may not see the folder.
     is_first = session.processes.is_first
+    if is_first and not resume:
+        refuse_old_run(work_dir)  # once more: another may have come and gone while the data were read
     found = from_first(session.checkpoints.load_newest(screen.say) if resume and is_first else None)
     if resume and found is None:
         if is_first:
@@ -39,7 +41,8 @@ def run_session(session: TrainingSession, *, resume: bool) -> None:
             screen.say(f"{work_dir} is finished after {found[1]['epoch']} epochs; nothing is left to train")
             return
     if is_first:
-        write_atomically(work_dir / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False).encode())
+        plain = as_plain(config, whole_paths=True)
+        write_atomically(work_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False).encode())
     session.run(found)
 
 

@@ -166,9 +166,15 @@ class TrainingRunner(Runner):
     """
 
     def __init__(
-        self, *, device: torch.device, sampler: TrainingSampler, restore: Callable[[Runner], None], **parts: Any
+        self,
+        *,
+        device: torch.device,
+        sampler: TrainingSampler,
+        restore: Callable[[Runner], None],
+        some_rest: bool = False,
+        **parts: Any,
     ):
-        self.device = device
+        self.device, self._some_rest = device, some_rest
         self._sampler = sampler
         self._restore = restore
         no_hooks = dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"))
@@ -186,7 +192,9 @@ class TrainingRunner(Runner):
         with warnings.catch_warnings():
             # torch 2.14 prefers a new word for broadcast_buffers, which torch 2.8 does not know.
             warnings.simplefilter("ignore", FutureWarning)
-            return MMDistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+            return MMDistributedDataParallel(
+                model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=self._some_rest
+            )
 
     def build_train_loop(self, loop: dict[str, Any]) -> TrainingLoop:
         """The loop that can begin in the middle of an epoch."""

@@ -51,6 +51,9 @@ _FREE = ("workers", "log_every", "checkpoint")
 # What it may not change: the saved tensors would not fit, or would mean something else.
 _FIXED = ("task", "model", "freeze", "binarize", "data.class_names", "optimizer.kind", "optimizer.lr_factors", "ema")
 
+# What says how a validation scores: figures before and after a change are no more of the same.
+_SCORING = ("monitor", "eval_size", "data.val", "data.boxes.val", "data.masks.val")
+
 
 class TrainingSession:
     """Everything that is trained, and how. Raises ValueError or OSError for whatever does not fit, in one line."""
@@ -80,6 +83,7 @@ class TrainingSession:
         self.stopping = create_early_stop(config.early_stop, config.monitor)
         self.best = BestHook(f"val/{config.monitor}", self.save_best, screen)
         self.journal = JournalHook(work_dir, screen, config.log_every)
+        self._scored_otherwise = False
         self.stop = StopHook(self.save, self.averaging, processes)
         self._check_same_everywhere()
 
@@ -113,6 +117,7 @@ class TrainingSession:
             if _is_under(key, _FIXED):
                 raise ValueError(f"cannot resume: {key} was {then!r} and is {now!r} now; choose another --work-dir")
             self.screen.say(f"warning: {key} was {then!r} and is {now!r} now: not the run that it would have been")
+        self._scored_otherwise = any(_is_under(key, _SCORING) for key in changes)
         self._check_same_data(state.get("data", self._data_state()))
         self._check_same_processes(1 + len(state.get("random_elsewhere", ())))
 
@@ -158,6 +163,8 @@ class TrainingSession:
         metric.collect_device = "gpu"  # in mmengine's words: through the group, not through files that all can see
         return TrainingRunner(
             device=self.device,
+            # A teacher's lesson, or pictures with one kind of truth, may leave parts of a net without a gradient.
+            some_rest=getattr(config, "distill", None) is not None or config.task == "joint",
             sampler=self.sampler,
             restore=partial(self._restore, checkpoint),
             model=Task(self.net, memory_format, loss_options, predict, norms),
@@ -240,7 +247,11 @@ class TrainingSession:
         if state["scaler"] is not None and isinstance(runner.optim_wrapper, AmpOptimWrapper):
             runner.optim_wrapper.loss_scaler.load_state_dict(state["scaler"])
         self.best.restore(state["best"])
-        restore_early_stop(self.stopping, state["early_stop"])
+        if self._scored_otherwise:
+            self.screen.say("figures mean something else now: the best weights are chosen anew from here on")
+            self.best.forget()
+        else:
+            restore_early_stop(self.stopping, state["early_stop"])
         randoms = [state["random"], *state.get("random_elsewhere", ())]
         if self.processes.rank < len(randoms):
             restore_random_states(randoms[self.processes.rank])
@@ -325,8 +336,12 @@ class TrainingSession:
         self.screen.say(f"{size}{shared}, in {self.work_dir}")
 
     def _say_end(self) -> None:
-        if self.best.score is not None:
-            best = f"{self.config.monitor} {self.best.score:.4f} after {self.best.step} steps"
+        if self.runner.train_loop.stop_training and self.stopping is not None:
+            rule = f"{self.config.monitor} was no better in {self.stopping.wait_count} validations, or no number"
+            self.screen.say(f"stopped early: {rule}")
+        if self.best.step is not None:
+            score = "undefined" if self.best.score is None else f"{self.best.score:.4f}"
+            best = f"{self.config.monitor} {score} after {self.best.step} steps"
             self.screen.say(f"done: the best, {best}, is {self.work_dir / 'best.safetensors'}")
 
 
