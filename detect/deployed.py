@@ -20,7 +20,7 @@ from .nms import kept_places
 from .ps_roi_align import PSRoIAlign
 from .rcnn_head import LightHead
 from .rpn import RegionProposalNetwork
-from .two_stage import NeckMaps, TwoStageDetector, check_counts
+from .two_stage import NeckMaps, TwoStageDetector, check_counts, check_thresholds
 
 EXPORTABLE = ("grid_sample", "roi_align")
 _LOWEST = -3e38  # below any score, above minus infinity
@@ -57,9 +57,7 @@ class DeployedDetector(nn.Module):
         prepared: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; expected a number in 0..1")
+        check_thresholds(score_threshold=score_threshold, iou_threshold=iou_threshold)
         if roi_align not in EXPORTABLE:
             raise ValueError(f"roi_align {roi_align!r}: it is one of {', '.join(EXPORTABLE)}")
         check_counts(max_detections=max_detections)

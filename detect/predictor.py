@@ -13,7 +13,7 @@ from pictures.images import check_picture, resize_image
 from .boxes import clip_boxes
 from .nms import SUPPRESSIONS, select_detections
 from .results import Detections, RawDetections
-from .two_stage import checked_input_size
+from .two_stage import check_counts, check_thresholds, checked_input_size
 
 
 class Detector(Protocol):
@@ -49,11 +49,8 @@ class Predictor:
         suppression: str = "soft",
     ) -> None:
         self.size = checked_input_size(model.input_size if size is None else size)
-        for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; expected a number in 0..1")
-        if max_detections < 1:
-            raise ValueError(f"max_detections is {max_detections}; expected at least 1")
+        check_thresholds(score_threshold=score_threshold, iou_threshold=iou_threshold)
+        check_counts(max_detections=max_detections)
         if suppression not in SUPPRESSIONS:
             raise ValueError(f"suppression {suppression!r}: it is one of {', '.join(SUPPRESSIONS)}")
         self.class_names = tuple(model.class_names)

@@ -45,6 +45,13 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name} is {count}; expected at least 1")
 
 
+def check_thresholds(**thresholds: float) -> None:
+    """ValueError for a number outside of 0..1."""
+    for name, threshold in thresholds.items():
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"{name} is {threshold}; expected a number in 0..1")
+
+
 class NeckMaps(NamedTuple):
     """What a neck makes of the backbone's maps: proposals, what the RPN reads; thin, what the head reads in the end."""
 
