@@ -99,7 +99,9 @@ class MultiPassPredictor:
         merged = fused[0]
         if len(fused) > 1:
             merged = stitch(fused, [looks[0].window for looks in by_window], picture_size)
-        return merged[merged.scores > self.predictor.score_threshold][: self.predictor.max_detections]
+        kept = merged[merged.scores > self.predictor.score_threshold][: self.predictor.max_detections]
+        # A mean of boxes may end a rounding beyond the edge at which all of them end.
+        return Detections(clip_boxes(kept.boxes, picture_size), kept.scores, kept.labels)
 
     def _found(self, raw: RawDetections, look: Look) -> Detections:
         """One pass's detections in the picture's pixels, inside its window."""

@@ -212,7 +212,7 @@ def test_a_wrong_key_of_a_layout_is_named(
 def test_shipped_configs_name_options_that_there_are(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWIFTSIGHT_DATA", "/data")
     config: Any = load_config(path)
-    options = {key: value for key, value in config.model.items() if key != "name"}
+    options = {key: value for key, value in config.model.items() if key not in ("name", "weights")}
     assert arguments(find_builder(DETECTORS, config.model["name"]), options, "model").keys() == options.keys()
     assert SSDAugmentation(**arguments(SSDAugmentation, config.augmentation, "augmentation")).is_random
 
