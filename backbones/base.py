@@ -88,14 +88,14 @@ class Backbone(nn.Module):
         """The last map becomes as large as the one before it: the stages between the two stop striding.
 
         No weight changes. dilation: holes in their convolutions; 2 makes them see as much of the picture as before.
-        Raises ValueError for a net with one map, and for stages that cannot (`layers.hold_stride_`).
+        Raises ValueError for a net with one map, and for stages that cannot (`layers.hold_stride_`), which stay as they
+        were.
         """
         if len(self.feature_info) < 2:
             raise ValueError(
                 f"{type(self).__name__} gives one map; two are needed to make the last as large as the other"
             )
         between = self.stages[self._output_indices[-2] + 1 :] if self.extra_stage is None else [self.extra_stage]
-        for stage in between:
-            hold_stride_(stage, dilation=dilation)
+        hold_stride_(nn.ModuleList(between), dilation=dilation)
         *others, before, last = self.feature_info
         self.feature_info = (*others, before, FeatureInfo(before.stride, last.channels))

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Backbone, FeatureInfo
@@ -45,12 +46,12 @@ class PickedPointwise(nn.Conv2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, 1, bias=False)
-        self.step = stride
+        super().__init__(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, ceil(H/stride), ceil(W/stride)]."""
-        return super().forward(features[..., :: self.step, :: self.step])
+        rows, columns = self.stride
+        return F.conv2d(features[..., ::rows, ::columns], self.weight)
 
 
 def pointwise(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:

@@ -128,8 +128,8 @@ def as_map(features: Tensor) -> Tensor:
 def correlation_loss(features: Tensor, wanted: Tensor) -> Tensor:
     """features [N, C, h, w], wanted [N, C, h', w'] -> 1 - Pearson's correlation over N, h, w, averaged over channels.
 
-    0 where each channel is the other's but for size and offset, 1 where they have nothing to do with each other. The
-    teacher's map is resized to the student's.
+    0 where each channel is the other's but for size and offset, 1 where they have nothing to do with each other, or
+    where one is the same everywhere. The teacher's map is resized to the student's.
     """
     features, wanted = as_map(features).float(), as_map(wanted).float()
     if wanted.shape[-2:] != features.shape[-2:]:
@@ -139,6 +139,7 @@ def correlation_loss(features: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _standardized(rows: Tensor) -> Tensor:
-    """[C, P] -> mean 0 and deviation 1 in each row; a row that is the same everywhere becomes 0."""
+    """[C, P] -> mean 0 and deviation 1 in each row; one that hardly differs, to a thousandth of its size, goes to 0."""
     centred = rows - rows.mean(dim=1, keepdim=True)
-    return centred * (centred.square().mean(dim=1, keepdim=True) + 1e-6).rsqrt()
+    least = 1e-6 * rows.square().mean(dim=1, keepdim=True) + 1e-20
+    return centred * (centred.square().mean(dim=1, keepdim=True) + least).rsqrt()

@@ -3,6 +3,7 @@
 **Reference**: Han et al., Deep Compression, ICLR 2016, arXiv:1510.00149, section 2 and Figure 2.
 
 **Deviations**: none; as in the authors' released SqueezeNet, a distance of 1 is stored as 0, so that 4 bits reach 16.
+`PAPER_BITS` are those of the paper's text; its tables count with 5 bits in all layers (LeNets, VGG) or 4 (AlexNet).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2. ThunderNet's paper does not state its losses; all four
 weigh 1.0, as in the authors' release. Light-Head R-CNN doubles the head's box loss (arXiv:1711.07264, section 4.1).
-GIoU: Rezatofighi et al., CVPR 2019, arXiv:1902.09630.
+GIoU: Rezatofighi et al., CVPR 2019, arXiv:1902.09630; `GIOU_WEIGHT` is mmdetection's for Faster R-CNN: without it a loss
+of 0 to 2 for a box would push its offsets a tenth as hard as smooth L1 on divided offsets.
 Deviations: smooth L1 as in Faster R-CNN, where the release has plain L1; a box loss is divided by the number of all
 examples, not of the positive ones.
 """
@@ -21,6 +22,7 @@ from .results import DetectorOutputs, Target
 BOX_LOSSES = ("smooth_l1", "giou")
 HEAD_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 SMOOTH_L1_RPN = 1 / 9
+GIOU_WEIGHT = 10.0
 
 
 def rpn_losses(
@@ -64,7 +66,8 @@ def head_losses_each(
     places = ((labels >= 0) & (labels < background)).nonzero(as_tuple=True)
     chosen, truth, deltas = proposals[places], boxes[places], box_deltas[places].float()
     if box_loss == "giou":
-        found = generalized_box_iou_loss(decode_boxes(deltas, chosen, HEAD_DEVIATIONS), truth, reduction="none")
+        decoded = decode_boxes(deltas, chosen, HEAD_DEVIATIONS)
+        found = GIOU_WEIGHT * generalized_box_iou_loss(decoded, truth, reduction="none")
     else:
         encoded = encode_boxes(truth, chosen, HEAD_DEVIATIONS)
         found = F.smooth_l1_loss(deltas, encoded, reduction="none").sum(dim=-1)

@@ -3,8 +3,9 @@
 References: Dai et al., R-FCN, NeurIPS 2016, arXiv:1605.06409, section 2 (the position-sensitive maps, and pooling); He
 et al., Mask R-CNN, ICCV 2017 (align); Li et al., Light-Head R-CNN, arXiv:1711.07264, section 3.3 (both together).
 Deviations: "align" averages 2 x 2 samples and has pixels at their middles, as torchvision's operator. "align_max" takes
-the largest of them and does not shift by half a pixel, and beyond the map stand zeros, as in the authors' released
-code; a sample that lies exactly on a pixel counts once, where that code counts it twice or four times. "pool" is
+the largest of them and does not shift by half a pixel, and beyond the map stand zeros, as in Light-Head R-CNN's
+released code; a sample that lies exactly on a pixel counts once, where that code counts it twice or four times.
+ThunderNet's release, which takes the largest as well, gives a box a side of at least 0.1 places of the map. "pool" is
 R-FCN's own; torchvision's `ps_roi_pool` never reads the last row and column of the map.
 """
 

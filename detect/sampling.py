@@ -3,6 +3,7 @@
 References: Ren et al., Faster R-CNN, NeurIPS 2015 (random, a quarter positive); Shrivastava et al., Training
 Region-based Object Detectors with Online Hard Example Mining, CVPR 2016, arXiv:1604.03540, which ThunderNet uses.
 Deviations: ThunderNet's paper does not say how many hard examples it keeps; 256 of a picture, as in Light-Head R-CNN.
+Its release draws 512 at random, a quarter of them positive, out of 1,000 proposals: `sampling="random"`, `samples=512`.
 Of 2,000 candidates the suppression leaves some 300 to 1,500; to have the paper's 2,000 left, `before_nms` must be 6,000
 or more, which makes the suppression eight times as slow.
 """

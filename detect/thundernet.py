@@ -107,6 +107,7 @@ def thundernet(
     samples: int = 256,
     positive_fraction: float = 0.25,
     box_loss: str = "smooth_l1",
+    box_weight: float = 1.0,
     roi_operator: str = "align",
     roi_align: str = "operator",
 ) -> TwoStageDetector:
@@ -115,7 +116,8 @@ def thundernet(
     backbone: extended to stride 32 where it ends at 16 (`backbones.reach_strides`). backbone_options: {"width": 0.6}.
     input_size: (height, width) the net is meant for; any multiple of 16 works. bins, thin_channels: the thin map has
     thin_channels * bins^2 = 245 channels. context_enhancement False: no CEM, the stride-16 map through a 1x1
-    convolution in its place, and no stage behind that map; spatial_attention False: no SAM (the paper's ablations).
+    convolution in its place, and no stage behind that map, which nobody would read; spatial_attention False: no SAM.
+    (After the paper's ablations, whose net without CEM costs too much to have lost its last stage as well.)
     sampling "ohem" or "random": see `detect.sampling`. roi_operator "align", "align_max" or "pool", roi_align: how it
     is computed (`detect.ps_roi_align`). Raises ValueError for an unknown backbone or word and for a number that cannot
     be.
@@ -150,6 +152,7 @@ def thundernet(
         rpn_negative_iou=rpn_negative_iou,
         sampling=ProposalSampling(sampling, train_proposals, train_before_nms, samples, positive_fraction),
         box_loss=box_loss,
+        box_weight=box_weight,
     )
 
 

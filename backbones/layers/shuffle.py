@@ -3,7 +3,7 @@
 Reference: Ma et al., ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, ECCV 2018,
 arXiv:1807.11164, section 3.2 and Figure 3 (c, d).
 Deviations: in the unit that halves the size both branches give half of the channels. The authors' own code lets the
-shortcut keep its input channels; the two differ in the first unit of a net only (see docs/architecture.md).
+shortcut keep its input channels; the two differ in the first unit of a net only (backbones/snet.py has the numbers).
 """
 
 from __future__ import annotations

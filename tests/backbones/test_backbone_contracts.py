@@ -99,6 +99,21 @@ def test_any_backbones_last_map_can_be_as_large_as_the_one_before(name):
     assert {key: value.shape for key, value in backbone.state_dict().items()} == weights
 
 
+@pytest.mark.parametrize("name", ["xception_a", "xception_b"])
+def test_a_shortcut_that_picks_its_pixels_is_held_too(name):
+    backbone = create_backbone(name, out_strides=(8, 16)).eval()
+    backbone.hold_last_stride(dilation=2)
+    first, second = backbone(torch.zeros(1, 3, 48, 64))
+    assert first.shape[-2:] == second.shape[-2:] == (6, 8)
+
+
+def test_a_stage_that_cannot_be_held_stays_as_it_was():
+    stage = nn.Sequential(nn.Conv2d(2, 2, 3, 2), nn.ConvTranspose2d(2, 2, 2, 2))
+    with pytest.raises(ValueError, match="ConvTranspose2d"):
+        hold_stride_(stage)
+    assert stage[0].stride == (2, 2)
+
+
 def test_a_held_convolution_gives_what_it_gave_and_the_places_between():
     stage = conv_norm_act(3, 4, 3, stride=2).eval()
     features = torch.randn(1, 3, 9, 11)

@@ -94,6 +94,7 @@ def test_logits_of_other_shapes_are_refused() -> None:
 def test_correlation_sees_neither_size_nor_offset() -> None:
     features = torch.tensor([1.0, 2.0, 3.0, 6.0]).reshape(1, 1, 2, 2)
     assert_close(correlation_loss(features, 5 * features - 7), torch.tensor(0.0), atol=1e-5, rtol=0)
+    assert_close(correlation_loss(1e-4 * features, features), torch.tensor(0.0), atol=1e-5, rtol=0)
     assert_close(correlation_loss(features, -features), torch.tensor(2.0), atol=1e-5, rtol=0)
     # mean 3, deviations -2 -1 0 3 and -1 1 -1 1: (2 - 1 + 3) / (sqrt(14) * 2)
     other = torch.tensor([0.0, 2.0, 0.0, 2.0]).reshape(1, 1, 2, 2)

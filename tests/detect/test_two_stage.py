@@ -206,6 +206,13 @@ def test_the_box_loss_counts_positives_only():
     torch.testing.assert_close(boxes, torch.tensor([[4 * 0.5, 0.0, 0.0]]))  # |1 - 0| in four places, smooth: 0.5 each
 
 
+def test_the_giou_loss_weighs_about_what_the_other_does():
+    logits, deltas = torch.zeros(1, 1, 2), torch.zeros(1, 1, 4)
+    proposals, truth = torch.tensor([[[0.0, 0, 10, 10]]]), torch.tensor([[[0.0, 0, 10, 20]]])
+    _, boxes = head_losses_each(logits, deltas, proposals, torch.tensor([[0]]), truth, box_loss="giou")
+    torch.testing.assert_close(boxes, torch.tensor([[10 * (1 - 100 / 200)]]))  # nothing between the two is empty
+
+
 EXPORTED = [
     *(("thundernet", batch, roi_align) for batch in (1, 2) for roi_align in ("operator", "grid_sample")),
     ("light_head_rcnn", 2, "grid_sample"),
