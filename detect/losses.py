@@ -2,8 +2,8 @@
 
 Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2. ThunderNet's paper does not state its losses; all four
 weigh 1.0, as in the authors' release. Light-Head R-CNN doubles the head's box loss (arXiv:1711.07264, section 4.1).
-GIoU: Rezatofighi et al., CVPR 2019, arXiv:1902.09630; `GIOU_WEIGHT` is mmdetection's for Faster R-CNN: without it a loss
-of 0 to 2 for a box would push its offsets a tenth as hard as smooth L1 on divided offsets.
+GIoU: Rezatofighi et al., CVPR 2019, arXiv:1902.09630; `GIOU_WEIGHT` is mmdetection's for Faster R-CNN: without it a
+loss of 0 to 2 for a box would push its offsets a tenth as hard as smooth L1 on divided offsets.
 Deviations: smooth L1 as in Faster R-CNN, where the release has plain L1; a box loss is divided by the number of all
 examples, not of the positive ones.
 """
