@@ -14,13 +14,13 @@ from mmengine.registry import Registry
 BACKBONES = Registry("backbone")
 
 
-def nearest(word: object, choices: Iterable[str]) -> str:
+def nearest(word: object, choices: Iterable[str], *, cutoff: float = 0.4) -> str:
     """A clause for an error message that names the choice nearest to `word`: " (nearest: 'snet49')", or "" if none.
 
-    Capitals do not matter.
+    Capitals do not matter. cutoff: how much alike they have to be at least, 0..1 (see `difflib.get_close_matches`).
     """
     by_letters = {choice.casefold(): choice for choice in choices}
-    matches = difflib.get_close_matches(str(word).casefold(), by_letters, n=1, cutoff=0.4)
+    matches = difflib.get_close_matches(str(word).casefold(), by_letters, n=1, cutoff=cutoff)
     return f" (nearest: {by_letters[matches[0]]!r})" if matches else ""
 
 

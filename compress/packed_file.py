@@ -197,7 +197,8 @@ def _as_halves(patterns: np.ndarray) -> np.ndarray | None:
 
 def _write(metadata: dict[str, str], stored: Sequence[_Stored]) -> bytes:
     tensors = [part.entry.as_row() for part in stored]
-    header = json.dumps({"metadata": metadata, "tensors": tensors}, separators=(",", ":")).encode()
+    words = dict(sorted(metadata.items()))  # safetensors gives them in another order each time
+    header = json.dumps({"metadata": words, "tensors": tensors}, separators=(",", ":")).encode()
     segments = [segment for part in stored if part.code for segment in part.code.segments]
     bits = [part.code.bits for part in stored if part.code]
     code = np.packbits(np.concatenate(bits)).tobytes() if bits else b""

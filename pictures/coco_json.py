@@ -19,6 +19,9 @@ from pictures.boxes import MAX_COORDINATE, Annotations, BoxColumns, Picture, fit
 from pictures.coco_table import CocoTable, find_places, read_categories, read_pictures, read_table
 from pictures.report import AnnotationReport
 
+_ROUNDING = 1e-3  # what rounding to few digits may push an edge beyond 1
+_NEARLY_ALL = 0.9
+
 
 class Entry(NamedTuple):
     """One annotation of a chosen class in a chosen picture, by their places; `number`: its own place in the file."""
@@ -141,8 +144,19 @@ def _fitted(
     def place(row: int) -> str:
         return f"annotation {name(row)} in {pictures[rows.pictures[row]].file_name}"
 
+    _note_parts(corners, report, place)
     fitted, kept = fit_boxes(corners, _sizes(pictures)[rows.pictures], report, place)
     return gather_columns(pictures, classes, rows.rows(kept)._replace(boxes=fitted), report)
+
+
+def _note_parts(corners: np.ndarray, report: AnnotationReport, place: Callable[[int], str]) -> None:
+    """Where nearly all boxes [N, 4] xyxy lie within 0..1, they are counted: other formats write parts of a side."""
+    with np.errstate(invalid="ignore"):
+        rows = np.flatnonzero(corners[:, 2] <= 1 + _ROUNDING)  # few, where all is right
+        rows = rows[((corners[rows] >= 0) & (corners[rows] <= 1 + _ROUNDING)).all(axis=1)]
+    if len(rows) and len(rows) >= _NEARLY_ALL * len(corners):
+        reason = "boxes within 0..1, most likely parts of the picture; COCO has pixels"
+        report.repair(reason, place(int(rows[0])), len(rows))
 
 
 def _sizes(pictures: Sequence[Picture]) -> np.ndarray:

@@ -9,6 +9,19 @@ from pathlib import Path
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
+def list_pictures(folder: Path, *, below: bool = False, endings: Sequence[str] = PICTURE_ENDINGS) -> list[Path]:
+    """The files in a folder, or also in those `below`, that are called as pictures are, sorted; none that is hidden."""
+    paths = folder.rglob("*") if below else folder.iterdir()
+    return sorted(
+        path for path in paths if path.suffix.lower() in endings and not is_hidden(path, folder) and path.is_file()
+    )
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a name on the way from `folder` to `path` begins with a dot, as those of macOS's `._` copies do."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def check_files(file_names: Sequence[str], folder: Path, annotations: Path) -> None:
     """FileNotFoundError where a picture that `annotations` names is not in `folder`.
 

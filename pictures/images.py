@@ -20,10 +20,11 @@ from PIL import ExifTags, Image, ImageOps
 _SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _STRETCHED_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the values of grey pictures of few bits with
 _MANY = 4  # times the pixels that are wanted
+_PNG_SIGNATURE = 8  # bytes
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Read = TypeVar("Read")
 # What Pillow's plug-ins raise on damaged bytes.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     ValueError,
     SyntaxError,
@@ -66,10 +67,13 @@ def read_values(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of the upright picture from the file's head alone, which is quick. Raises as `read_image`."""
+    """(height, width) of the upright picture, mostly without decoding it, which is quick. Raises as `read_image`."""
 
     def size(picture: Image.Image) -> tuple[int, int]:
-        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
+        # Pillow decodes a PNG without EXIF in its head, since it may stand behind the pixels.
+        is_known = picture.format == "PNG" and _is_plain_behind_pixels(Path(path))
+        exif = Image.Image.getexif(picture) if is_known else picture.getexif()
+        turned = exif.get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
         turned = turned and picture.format != "TIFF"  # Pillow gives the upright size of those
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
@@ -124,8 +128,28 @@ def _read(path: Path, convert: Callable[[Image.Image], Read], *, whole: bool = T
                 return convert(picture)
     except PermissionError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is not a readable picture: {_reason(error, path)}") from error
+
+
+def _is_plain_behind_pixels(path: Path) -> bool:
+    """Whether a PNG's chunks are whole, and those from the pixels on hold nothing that could say how it is turned."""
+    with path.open("rb") as file:
+        file.seek(_PNG_SIGNATURE)
+        has_pixels = False
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            content = file.read(length)
+            if file.read(4) != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))):
+                return False
+            if kind == b"IEND":
+                return has_pixels
+            has_pixels = has_pixels or kind == b"IDAT"
+            # Pillow looks for EXIF in texts too, and for an orientation in XMP.
+            is_plain_text = kind == b"tEXt" and not any(word in content.lower() for word in (b"exif", b"xmp"))
+            if has_pixels and kind not in (b"IDAT", b"tIME") and not is_plain_text:
+                return False
+    return False
 
 
 def _stored_values(picture: Image.Image) -> np.ndarray:

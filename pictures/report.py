@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
 _MAX_EXAMPLES = 3
+
+
+def counted(number: int, nouns: str) -> str:
+    """2 boxes dropped, but 1 box dropped: the number and what it counts, whose first plural is made a singular."""
+    singular = re.sub(r"(?<=[xh])es\b|(?<!s)s\b", "", nouns, count=1)
+    return f"{number} {singular if number == 1 else nouns}"
 
 
 @dataclass
@@ -40,9 +47,9 @@ class AnnotationReport:
         self.left_out[reason] += 1
         self._note(reason, place)
 
-    def repair(self, reason: str, place: str) -> None:
-        """Count one defect in spite of which everything was read."""
-        self.repaired[reason] += 1
+    def repair(self, reason: str, place: str, count: int = 1) -> None:
+        """Count defects in spite of which everything was read."""
+        self.repaired[reason] += count
         self._note(reason, place)
 
     def clip(self, place: str) -> None:
@@ -52,12 +59,12 @@ class AnnotationReport:
 
     def defects(self) -> list[str]:
         """What was wrong with the data, a reason each with count and examples; empty where nothing was."""
-        parts = [f"{count} {reason}{self._places(reason)}" for reason, count in sorted(self.left_out.items())]
-        parts += [f"{count} {reason}{self._places(reason)}" for reason, count in sorted(self.repaired.items())]
+        parts = [f"{counted(count, reason)}{self._places(reason)}" for reason, count in sorted(self.left_out.items())]
+        parts += [f"{counted(count, reason)}{self._places(reason)}" for reason, count in sorted(self.repaired.items())]
         if self.clipped:
-            parts.append(f"{self.clipped} boxes clipped at the picture's edge{self._places('clipped')}")
+            parts.append(f"{counted(self.clipped, 'boxes')} clipped at the picture's edge{self._places('clipped')}")
         for reason, count in sorted(self.dropped.items()):
-            parts.append(f"{count} boxes dropped: {reason}{self._places(reason)}")
+            parts.append(f"{counted(count, 'boxes')} dropped: {reason}{self._places(reason)}")
         return parts
 
     def refuse_defects(self, what: str) -> None:
@@ -72,11 +79,11 @@ class AnnotationReport:
             places.append(place)
 
     def __str__(self) -> str:
-        pictures = f"{self.pictures} pictures ({self.empty_pictures} without objects)"
-        crowds = f" and {self.crowds} {self.crowd_word}" if self.crowd_word else ""
-        parts = [f"{pictures}, {self.boxes} boxes{crowds}"]
+        pictures = f"{counted(self.pictures, 'pictures')} ({self.empty_pictures} without objects)"
+        crowds = f" and {counted(self.crowds, self.crowd_word)}" if self.crowd_word else ""
+        parts = [f"{pictures}, {counted(self.boxes, 'boxes')}{crowds}"]
         if self.other_classes:
-            parts.append(f"{self.other_classes} boxes of other classes not read")
+            parts.append(f"{counted(self.other_classes, 'boxes')} of other classes not read")
         return "; ".join([*parts, *self.defects()])
 
     def _places(self, reason: str) -> str:

@@ -49,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
     import cv2
     import torch
 
+    from .destinations import prepare_file
+
+    if args.json:
+        prepare_file(args.json)
     if args.threads:
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
@@ -72,6 +76,8 @@ def measure(args: argparse.Namespace) -> Report:
     from joint.registry import JOINTS
     from segment.registry import SEGMENTERS
 
+    from .model_choice import refuse_weights_file
+
     if is_exported(args.model) or args.engine not in (None, "torch"):
         from .measuring.engine_times import measure_in_engine  # here: what exports takes time to load
 
@@ -88,6 +94,7 @@ def measure(args: argparse.Namespace) -> Report:
         return _measure_net(args, find_builder(JOINTS, args.model), joint.create_joint, joint.Predictor, JOINT_STAGES)
     if args.model in list_backbones():
         return _measure_backbone(args)
+    refuse_weights_file(args.model)
     names = [*detect.list_detectors(), *segment.list_segmenters(), *joint.list_joints(), *list_backbones()]
     near = nearest(args.model, names)
     raise ValueError(

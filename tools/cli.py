@@ -51,7 +51,8 @@ VERBS = {
     "squeeze": Verb(
         "squeeze",
         "make a net's weights file several times smaller",
-        "swiftsight squeeze thundernet_shufflenet_v2_x0_5 --weights person --output person.packed",
+        "swiftsight squeeze thundernet_shufflenet_v2_x0_5 --weights person "
+        "--density 0.6 --bits 8 5 --output person.packed",
     ),
     "weights": Verb(
         "weights_verb",

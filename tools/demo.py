@@ -40,7 +40,7 @@ from .progress import show_progress
 from .samples import CLIP, PICTURE, find_sample
 from .table import format_table
 from .termination import termination_as_interrupt
-from .video import BrokenOffError, frames, without_password
+from .video import VIDEO_SUFFIXES, BrokenOffError, frames, without_password
 
 INTERRUPTED = 130
 _RECORDING_RATE = 30.0
@@ -100,6 +100,9 @@ def _check_words_for(args: argparse.Namespace, kind: SourceKind) -> None:
         raise UsageError(f"--show is for one picture, a video or a camera; --source {args.source} gives several files")
     if args.max_frames is not None and kind in (SourceKind.FOLDER, SourceKind.PICTURE):
         raise UsageError(f"--max-frames is for videos and cameras; --source {args.source} has no frames")
+    new_folder = None if args.output is None or args.output.exists() else args.output
+    if new_folder and kind is SourceKind.FOLDER and new_folder.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES:
+        raise UsageError(f"--output {new_folder} is named as a file; a folder of pictures needs a folder")
 
 
 def _demo_sample(annotator: Annotator, args: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 
+from pictures.folders import list_pictures
+
 from .video import VIDEO_SUFFIXES, is_live
 
 MOST_CAMERAS = 999
@@ -47,8 +49,8 @@ def source_kind(source: str) -> SourceKind:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures right in a folder, by name; ValueError if there is none."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    """The pictures right in a folder, by name, without hidden files; ValueError if there is none."""
+    found = list_pictures(folder, endings=PICTURE_SUFFIXES)
     if not found:
         raise ValueError(f"{folder} holds no picture; expected files that end in {', '.join(PICTURE_SUFFIXES)}")
     return found
@@ -103,12 +105,39 @@ def result_folder(output: Path | None) -> Path:
     """The folder for results, made where it is missing; OSError if it cannot be made."""
     folder = output or DEFAULT_FOLDER
     try:
+        refuse_file(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"cannot make the folder {folder} for the results: {error.strerror}") from None
+        raise OSError(f"cannot make the folder {folder} for the results: {error.strerror or error}") from None
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"cannot write into the folder {folder}")
     return folder
+
+
+def refuse_file(folder: Path) -> None:
+    """NotADirectoryError where a file lies at `folder`, or where one of the folders above it would be."""
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise NotADirectoryError(f"{part} is a file; expected a folder")
+
+
+def prepare_file(path: Path) -> Path:
+    """`path`, its folder made where it is missing; ValueError or OSError, before any work, where it cannot be written.
+
+    A file that lies there stays until there is another to replace it.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a file")
+    result_folder(path.parent)
+    return path
+
+
+def new_file(path: Path) -> Path:
+    """`path`, its folder made where it is missing; ValueError, before any work, where something lies there already."""
+    if path.exists():
+        raise ValueError(f"{path} exists already; name another file")
+    result_folder(path.parent)
+    return path
 
 
 def refuse_overwriting(target: Path, sources: Iterable[Path]) -> None:

@@ -13,7 +13,7 @@ from .configuration.joint_config import JointConfig
 from .configuration.schema import SectionError
 from .configuration.segmentation_config import SegmentationConfig
 from .configuration.training_config import TrainingConfig
-from .destinations import result_folder
+from .destinations import prepare_file, result_folder
 from .device import add_device_argument, choose_device
 from .engine_words import add_engine_arguments, check_engine_words, runs_elsewhere
 from .errors import UsageError
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             config = load_config(args.config, [*(args.set or []), "data.strict=true"])
     for file in (args.output, args.matrix):
         if file:
-            _prepare_file(file)
+            prepare_file(file)
     for folder in (args.plots, args.colours, args.label_ids):
         if folder:
             result_folder(folder)
@@ -90,13 +90,6 @@ def run(args: argparse.Namespace) -> int:
     except SectionError as error:
         raise ValueError(f"{find_config(args.config)}: {error}") from error
     return 0
-
-
-def _prepare_file(path: Path) -> None:
-    """Makes its folder where it is missing; ValueError or OSError, before any work, where it could not be written."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected a file")
-    result_folder(path.parent)
 
 
 def score_file(args: argparse.Namespace) -> str:

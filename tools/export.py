@@ -12,6 +12,7 @@ from detect import TwoStageDetector
 from detect.deployed import EXPORTABLE
 from joint import JointNet
 
+from .destinations import prepare_file
 from .engines.export_check import check_pictures
 from .engines.export_file import NO_LICENCE, settings_for, words_for, write_export
 from .engines.exported_words import FLOAT, INT8, SUFFIXES
@@ -94,8 +95,10 @@ def _check_words(args: argparse.Namespace) -> str:
     check_int8_words(args)
     if not args.output.parent.is_dir():
         raise FileNotFoundError(f"no folder {args.output.parent} for {args.output.name}")
-    if args.output.is_dir():
-        raise ValueError(f"--output {args.output} is a folder; expected a file")
+    prepare_file(args.output)
+    beside = args.output.with_suffix(".bin")
+    if form == "openvino" and beside.exists() and not args.output.exists():
+        raise ValueError(f"{beside} exists already, where the numbers of {args.output} would go; name another")
     return str(form)
 
 

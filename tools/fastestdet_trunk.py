@@ -25,7 +25,7 @@ from backbones.checkpoints import convert_shuffle_trunk
 from backbones.weights import normalisation_words
 from pictures.images import read_image, resize_image
 
-from .destinations import PICTURE_SUFFIXES
+from .destinations import pictures_in
 
 NAME = "shufflenet_v2_x0_5"
 UNITS = {"stage2": 4, "stage3": 8, "stage4": 4}
@@ -140,9 +140,7 @@ class _Moments:
 
 def read_batches(folder: Path) -> Iterator[Tensor]:
     """Some of the pictures of a folder, evenly taken, at FastestDet's size. ValueError where there is none."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not paths:
-        raise ValueError(f"{folder} holds no picture")
+    paths = pictures_in(folder)
     chosen = paths[:: max(1, len(paths) // PICTURES)][:PICTURES]
     for start in range(0, len(chosen), BATCH):
         pictures = [resize_image(read_image(path), (SIDE, SIDE)) for path in chosen[start : start + BATCH]]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from backbones.task_net import TaskNet
 
-_NOTHING_SHIPPED = "no weights come with this package"
 Format = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 
@@ -117,7 +116,7 @@ def describe_joints(table: Format) -> str:
         saved = read_saved(path, read_metadata(path)["name"])
         classes = ", ".join(dict.fromkeys((*saved.detector_names, *saved.segmenter_names)))
         files.append([stem, f"{path.stat().st_size / 1e6:.1f}", _size(saved.options["input_size"]), classes])
-    shipped = table(["shipped weights", "MB", "input", "classes"], files) if files else _NOTHING_SHIPPED
+    shipped = table(["shipped weights", "MB", "input", "classes"], files) if files else _nothing_shipped("joint")
     return f"{costs_table}\n\n{shipped}"
 
 
@@ -132,7 +131,7 @@ def _describe_nets(
     rows = [[name, *_cost(net, net.input_size), _size(net.input_size)] for name, net in nets.items()]
     costs = table([kind, "parameters", "multiply-adds", "input"], rows)
     weights = [_describe_weights(stem, path, create) for stem, path in shipped.items()]
-    files = table(["shipped weights", "MB", "input", "classes"], weights) if weights else _NOTHING_SHIPPED
+    files = table(["shipped weights", "MB", "input", "classes"], weights) if weights else _nothing_shipped(kind)
     return f"{costs}\n\n{note}\n\n{files}"
 
 
@@ -152,6 +151,10 @@ def _cost(net: nn.Module, size: tuple[int, int]) -> list[str]:
 
     cost = measure_cost(net, size)
     return [f"{cost.parameters:,}", f"{cost.multiply_adds / 1e6:.2f} M"]
+
+
+def _nothing_shipped(kind: str) -> str:
+    return f"no {kind} weights come with this package"
 
 
 def _size(size: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ import segment
 from backbones import named_nets
 from backbones.registry import nearest
 from backbones.weights import read_metadata
+from compress import packed_file
 from detect import TwoStageDetector, create_detector, list_detectors
 from joint import JointNet, create_joint, list_joints
 from segment import Segmenter, create_segmenter, list_segmenters
@@ -22,6 +23,7 @@ def choose_weights(model: str | None, weights: str | None) -> tuple[str, Path]:
     """A net's name and its weights file from either, both or neither; ValueError where no choice is left."""
     shipped = {**detect.shipped_weights(), **segment.shipped_weights(), **joint.shipped_weights()}
     if model is not None and model not in shipped:
+        refuse_weights_file(model)
         _check_name(model)
         return model, named_nets.find_weights(model, weights, shipped) if weights else _shipped_for(model, shipped)
     if model is not None and weights is not None:
@@ -29,7 +31,7 @@ def choose_weights(model: str | None, weights: str | None) -> tuple[str, Path]:
     if model is None and weights is None:
         path = _shipped_for("", detect.shipped_weights())
     else:
-        path = shipped.get(model or weights or "") or Path(weights or "")
+        path = shipped.get(model or weights or "") or _shipped_as(weights or "", shipped) or Path(weights or "")
     name = read_metadata(path).get("name")
     if name is None:
         raise ValueError(f"{path} does not say which net it is for; name the MODEL as well")
@@ -48,6 +50,26 @@ def create_net(name: str, weights: Path) -> Net:
 def is_shipped(path: Path) -> bool:
     """Whether a weights file is one that comes with swiftsight."""
     return path in (*detect.shipped_weights().values(), *segment.shipped_weights().values())
+
+
+def refuse_weights_file(model: str) -> None:
+    """ValueError where the word for a net is a file of weights."""
+    if Path(model).suffix.lower() in (".safetensors", packed_file.SUFFIX):
+        raise ValueError(f"{model} is a weights file; give it by --weights {model}")
+
+
+def _shipped_as(data_set: str, shipped: Mapping[str, Path]) -> Path | None:
+    """The weights that the best known net, or else only one, has under a data set's name ("person"); None where no net
+    has such. ValueError where several others do.
+    """
+    own = {stem.removesuffix(f"_{data_set}"): path for stem, path in shipped.items() if stem.endswith(f"_{data_set}")}
+    names = [name for name in (*list_detectors(), *list_segmenters(), *list_joints()) if name in own]
+    best_known = _shipped_for("", detect.shipped_weights()) if detect.shipped_weights() else None
+    if best_known in own.values():
+        return best_known
+    if len(names) > 1:
+        raise ValueError(f"several nets come with weights {data_set!r}; name the MODEL as well: {', '.join(names)}")
+    return own[names[0]] if names else None
 
 
 def _check_name(model: str) -> None:

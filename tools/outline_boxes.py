@@ -33,7 +33,7 @@ from pictures.folders import check_files
 from pictures.images import read_image
 from segment import Predictor, create_segmenter
 
-from .errors import UsageError
+from .destinations import new_file
 from .model_choice import choose_weights
 from .progress import show_progress
 
@@ -202,8 +202,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the json to write")
     args = parser.parse_args(words)
     try:
-        if args.output.exists():
-            raise UsageError(f"{args.output} exists already; name another file")
+        new_file(args.output)
         outliner = BoxOutliner(args.weights, args.class_name)
         content, report = outline_boxes(outliner, args.annotations, args.pictures)
         write_atomically(args.output, json.dumps(content).encode())

@@ -44,13 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--scope", choices=("net", "layer"), help="whose density it is (net)")
     bits = "bits of a shared weight, 1..8: of convolutions, and of linear layers where they differ"
     how.add_argument("--bits", metavar="N", type=int, nargs="+", help=f"{bits} (6)")
-    how.add_argument("--index-bits", metavar="N", type=int, nargs="+", help="of a distance (8 5)")
-    how.add_argument("--start", choices=("linear", "density", "random"), help="of k-means (linear)")
+    gaps = "bits for the gap between two kept weights, in convolutions and linear layers"
+    how.add_argument("--index-bits", metavar="N", type=int, nargs="+", help=f"{gaps} (8 5)")
+    starts = "where k-means begins: equal steps, equal shares, or random (linear)"
+    how.add_argument("--start", choices=("linear", "density", "random"), help=starts)
     signs = parser.add_argument_group("signs, by xnor")
-    signs.add_argument("--scale-inputs", action="store_true", help="times K, the mean |input| under each filter")
+    scale = "multiply each output by the mean |input| under its filter"
+    signs.add_argument("--scale-inputs", action="store_true", help=scale)
     training = parser.add_argument_group("with training in between")
     training.add_argument("--config", metavar="CONFIG", help="the config that the net was trained with")
-    training.add_argument("--epochs", metavar="N", type=int, help="epochs of what was kept, or of the binary net")
+    epochs = "epochs after pruning; with bwn or xnor, of the binary net"
+    training.add_argument("--epochs", metavar="N", type=int, help=epochs)
     training.add_argument("--sharing-epochs", metavar="N", type=int, help="epochs of the shared values (a quarter)")
     training.add_argument("--set", metavar="KEY=VALUE", action="append", help="change one key of the config")
     training.add_argument("--work-dir", metavar="DIR", type=Path, help="where the trainings lie (beside the output)")
@@ -60,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when the file is written and read back, 130 when a training was stopped."""
     _check_words(args)
+    from .destinations import prepare_file  # here: it brings OpenCV
+
+    for path in (args.output, args.report, args.plot):
+        if path is not None:
+            prepare_file(path)
     from backbones.files import write_atomically
     from compress import unpack
 
@@ -77,9 +86,6 @@ def run(args: argparse.Namespace) -> int:
         return _INTERRUPTED
     packed = made.packed
     check_same(made.net.state_dict(), unpack(packed.content).state)
-    for path in (args.output, args.report, args.plot):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.output, packed.content)
     print(made.tables)
     print(f"\n{args.output}: {len(packed.content):,} bytes, unpacked and compared: the same to the last bit")

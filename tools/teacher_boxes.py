@@ -28,6 +28,7 @@ from detect.formats.coco import CocoDetection
 from detect.formats.taught_pictures import bare_pictures
 from detect.metrics import coco_results
 
+from .destinations import new_file
 from .errors import UsageError
 from .peer_detectors import PEERS, PeerDetector
 from .progress import show_progress
@@ -78,6 +79,10 @@ def _run(args: argparse.Namespace) -> str:
         raise UsageError(f"--least-score {args.least_score:g}: expected at least 0, below 1")
     if args.threads < 1:
         raise UsageError(f"--threads {args.threads}: expected at least 1")
+    if args.list is not None and args.list.resolve() == args.output.resolve():
+        raise UsageError(f"--list and --output are one file, {args.output}; name two")
+    for file in filter(None, (args.output, args.list)):
+        new_file(file)
     if args.annotations is None:
         data = bare_pictures(args.pictures, list(enumerate(args.classes, start=1)))
     else:

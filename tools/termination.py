@@ -7,21 +7,35 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+def polite_kills() -> tuple[signal.Signals, ...]:
+    """SIGTERM and SIGHUP, which a terminal sends as it closes, and its shell once more.
+
+    Without SIGHUP where the system has none (Windows) and where it is ignored (`nohup`).
+    """
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) in (None, signal.SIG_IGN):
+        return (signal.SIGTERM,)
+    return signal.SIGTERM, hangup
+
+
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """A polite kill (a container that stops, `timeout`) ends like Ctrl-C: with everything closed."""
+    """A polite kill (a container that stops, `timeout`, a closed terminal) ends like Ctrl-C: with everything closed."""
 
-    def interrupt(_: int, __: FrameType | None) -> None:
+    def interrupt(number: int, _: FrameType | None) -> None:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)  # the second one must not break off the closing
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # only there may signals be taken
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in polite_kills()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -31,7 +45,7 @@ def interrupts_held() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *polite_kills())}
     held = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     for number in held:
         signal.signal(number, lambda number, _: came.append(number))

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from .configuration.config import find_config, load_config
+from .destinations import refuse_file
 from .device import add_device_argument, choose_device
 from .errors import UsageError
 from .training.hooks import StoppedError
@@ -79,6 +80,8 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
     config = load_config(args.config, changes)
     device = own_device(choose_device(args.device), processes)
     work_dir = args.work_dir or Path("runs") / find_config(args.config).stem
+    if processes.is_first:
+        refuse_file(work_dir)
     if not args.resume and processes.is_first:
         refuse_old_run(work_dir)
     screen = Screen(silent=not processes.is_first)

@@ -13,17 +13,28 @@ from pictures.report import AnnotationReport
 
 
 def choose_names(names: Sequence[str], wanted: Iterable[str] | None, place: Path) -> list[str]:
-    """The names that are wanted (all), in their own order; endings do not matter. ValueError for an unknown one."""
+    """The names that are wanted (all), in their own order; endings matter only where a name stands there with several.
+
+    ValueError for an unknown one, and for one that stands for several pictures.
+    """
     if wanted is None:
         return list(names)
-    known = {without_ending(name): name for name in names}
-    chosen = {without_ending(name) for name in wanted}
-    unknown = sorted(chosen - set(known))
+    known: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        known.setdefault(without_ending(name), []).append(name)
+    asked = set(wanted)
+    unknown = sorted({without_ending(name) for name in asked} - set(known))
     if unknown:
         raise ValueError(f"{place} has no picture {unknown[0]!r}{nearest(unknown[0], known)}")
-    if not chosen:
+    if not asked:
         raise ValueError(f"no picture of {place} was asked for; expected at least one")
-    return [name for stem, name in known.items() if stem in chosen]
+    chosen: set[str] = set()
+    for name in sorted(asked):
+        alike = known[without_ending(name)]
+        if name not in alike and len(alike) > 1:
+            raise ValueError(f"{name!r} stands for several pictures of {place}: expected one of {', '.join(alike)}")
+        chosen.update([name] if name in alike else alike)
+    return [name for name in dict.fromkeys(names) if name in chosen]
 
 
 def without_ending(name: str) -> str:

@@ -17,12 +17,15 @@ _PARTS = ("train", "val", "test")
 
 
 class DataYaml(NamedTuple):
-    """root: the folder that relative names start at; parts: the yaml's own words for train, val and test."""
+    """root: the folder that relative names start at; parts: the yaml's own words for train, val and test;
+    keypoint_numbers: how many numbers stand behind each box for the object's keypoints, 0 where it has none.
+    """
 
     path: Path
     root: Path
     class_names: tuple[str, ...]
     parts: dict[str, list[str]]
+    keypoint_numbers: int = 0
 
     def sources(self, split: str) -> list[Path]:
         """Folders of pictures and lists of them. ValueError where the yaml has no such part, OSError for a lost one."""
@@ -43,16 +46,17 @@ def _source(path: Path, root: Path, word: str) -> Path:
 
 
 def read_data_yaml(path: Path) -> DataYaml:
-    """The yaml's `path` (its own folder, if it says none), `train`, `val`, `test`, `names` and `nc`.
+    """The yaml's `path` (its own folder, if it says none), `train`, `val`, `test`, `names`, `nc` and `kpt_shape`.
 
     A part is a folder, a text file with a picture a line, or a list of these, relative to `path`; `path` is relative to
     the yaml's folder or else to the working directory. `names` is a list, or a mapping from numbers, or left out where
-    `nc` says how many there are. Raises ValueError or OSError in one line.
+    `nc` says how many there are. `kpt_shape`, where it is there, is [keypoints, numbers of each]. Raises ValueError or
+    OSError in one line.
     """
     values = _load(path)
     root = _root(path, values.get("path"))
     parts = {name: _words(values[name], f"{path}: {name}") for name in _PARTS if values.get(name)}
-    return DataYaml(path, root, _class_names(path, values), parts)
+    return DataYaml(path, root, _class_names(path, values), parts, _keypoint_numbers(path, values.get("kpt_shape")))
 
 
 class _Loader(yaml.BaseLoader):
@@ -123,6 +127,16 @@ def _class_names(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
         return check_class_names([name.strip() for name in names])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _keypoint_numbers(path: Path, shape: Any) -> int:
+    """How many numbers [keypoints, numbers of each] are: x and y, or x, y and whether it can be seen."""
+    if not shape:
+        return 0
+    are_numbers = isinstance(shape, list) and all(isinstance(word, str) and word.isdecimal() for word in shape)
+    if not are_numbers or len(shape) != 2 or not 0 < int(shape[0]) < 100_000 or int(shape[1]) not in (2, 3):
+        raise ValueError(f"{path}: kpt_shape is {_shown(shape)}; expected [keypoints, 2 or 3]")
+    return int(shape[0]) * int(shape[1])
 
 
 def _shown(value: Any) -> str:

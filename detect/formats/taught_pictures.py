@@ -22,13 +22,11 @@ from detect.distill import Taught
 from detect.results import Detections
 from detect.transforms import Size, Transform
 from pictures.boxes import BoxRow, Picture, fit_box, gather
-from pictures.folders import PICTURE_ENDINGS
+from pictures.folders import list_pictures
 from pictures.images import read_size
 from pictures.report import AnnotationReport
 
 from .boxed_pictures import BoxedPictures, Request, View
-
-GUIDING_SCORE = 0.5  # boxes of at least this score count where a transform looks for objects to show
 
 
 class Look(Protocol):
@@ -78,12 +76,22 @@ class AskedPictures(Dataset[tuple[Tensor, Taught]]):
 class AnsweredPictures(Dataset[tuple[Tensor, Taught]]):
     """`data` with a teacher's boxes on its whole pictures, rows as in COCO's files of results.
 
+    object_score: the lesson's (`detect.distill.BoxLesson`). A transform treats boxes that the lesson makes objects as
+    objects: it looks for them, and drops those whose centre is cut off; all others are regions to it, as crowds are.
     Rows of other pictures or categories are counted and left out. Raises ValueError where none is left, and for a score
     that is no probability.
     """
 
-    def __init__(self, data: BoxedPictures, results: Iterable[Mapping[str, Any]], source: str) -> None:
+    def __init__(
+        self,
+        data: BoxedPictures,
+        results: Iterable[Mapping[str, Any]],
+        source: str,
+        *,
+        object_score: float | None = 0.5,
+    ) -> None:
         self._truth = data
+        self._object_score = object_score
         self._count, self._left_out = 0, 0
         more, scores = self._rows_of(results, source)
         if not self._count:
@@ -111,7 +119,7 @@ class AnsweredPictures(Dataset[tuple[Tensor, Taught]]):
             if box is None or place is None or label is None:
                 self._left_out += 1
                 continue
-            rows[place].append(BoxRow(box, label, row["score"] < GUIDING_SCORE))
+            rows[place].append(BoxRow(box, label, self._object_score is None or row["score"] < self._object_score))
             scores[place].append(float(row["score"]))
             self._count += 1
         return rows, scores
@@ -188,7 +196,7 @@ def bare_pictures(
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of pictures at {folder}")
-    present = {path.name for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS}
+    present = {path.name for path in list_pictures(folder)}
     names = sorted(present if file_names is None else set(file_names))
     missing = [name for name in names if name not in present]
     if missing:

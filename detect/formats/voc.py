@@ -9,8 +9,10 @@ area. A difficult object is marked as a crowd is: no loss asks for it, and no me
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +34,8 @@ from .annotated_pictures import (
 from .boxed_pictures import BoxedPictures
 from .plain_xml import Element, read_xml
 
+_LOGGER = logging.getLogger("detect")
+_FREQUENT, _ALIKE = 20, 0.6  # a slip is so many times rarer than the name that is meant, and so much like it
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -140,7 +144,7 @@ def _read_one(images: Path, file_name: str, xml: Path, report: AnnotationReport)
         report.repair("xml files without a size, which was read from the picture", xml.name)
     elif said != size:
         place = f"{file_name} is {size[1]} x {size[0]}, its xml says {said[1]} x {said[0]}"
-        report.leave_out("pictures left out: of another size than their xml says", place)
+        report.leave_out("pictures left out: of another size than the xml says", place)
         return None
     return _Found(file_name, xml.name, size, [_object(part, xml.name, report) for part in root.findall("object")])
 
@@ -157,7 +161,7 @@ def _object(part: Element, xml_name: str, report: AnnotationReport) -> _Object:
     """What an <object> says. Its parts (a person's head or hand) have boxes of their own, which are not read."""
     flag = (part.findtext("difficult") or "0").strip()
     if flag not in ("0", "1"):
-        report.repair("difficult flags that are neither 0 nor 1, taken as 0", f"{flag[:20]!r} in {xml_name}")
+        report.repair("difficult flags besides 0 and 1, taken as 0", f"{flag[:20]!r} in {xml_name}")
     try:
         x1, y1, x2, y2 = (float(part.findtext(f"bndbox/{corner}") or "") for corner in _CORNERS)
         corners = x1, y1, x2, y2
@@ -168,10 +172,22 @@ def _object(part: Element, xml_name: str, report: AnnotationReport) -> _Object:
 
 def _names_in(found: Sequence[_Found], place: Path) -> tuple[str, ...]:
     """Every name that an object has, in alphabetical order."""
-    names = {one.name for picture in found for one in picture.objects if one.name}
-    if not names:
+    counts = Counter(one.name for picture in found for one in picture.objects if one.name)
+    if not counts:
         raise ValueError(f"the pictures of {place} have no object with a name; expected class names, or objects")
-    return tuple(sorted(names))
+    _say_slips(counts, place)
+    return tuple(sorted(counts))
+
+
+def _say_slips(counts: Mapping[str, int], place: Path) -> None:
+    """One line in the log "detect" where a rare name looks like a frequent one with a slip of the hand."""
+    slips = []
+    for name, count in sorted(counts.items()):
+        near = nearest(name, [other for other in counts if counts[other] >= _FREQUENT * count], cutoff=_ALIKE)
+        slips += [f"{name!r} {count} times{near}"] if near else []
+    if slips:
+        said = "names that may be slips are classes of their own"
+        _LOGGER.warning("%s: %s: %s; data.class_names chooses which count", place, said, ", ".join(slips))
 
 
 def _assemble(

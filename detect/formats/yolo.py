@@ -3,7 +3,8 @@
 Format: https://docs.ultralytics.com/datasets/detect/: a label file has a line for each object, `class x y width
 height`, the class as a number from 0, the centre and the sides as parts of the picture. The file of .../images/a/b.jpg
 is .../labels/a/b.txt, or b.txt beside the picture where no folder is called images; a picture without one has no
-objects. A line with the corners of an outline, `class x y x y x y ...`, gives the box around them.
+objects. A line with the corners of an outline, `class x y x y x y ...`, gives the box around them. Where the yaml has a
+`kpt_shape`, each line has an object's keypoints behind its box, and they are not read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from detect.transforms import Transform
 from pictures.boxes import BoxRow, Corners, Picture, fit_box, gather
-from pictures.folders import PICTURE_ENDINGS
+from pictures.folders import is_hidden, list_pictures
 from pictures.report import AnnotationReport
 from pictures.splits import read_split
 
@@ -58,7 +59,7 @@ class YoloDetection(BoxedPictures):
         names = choose_names(found, file_names, place)
         chosen = choose_classes(data.class_names, class_names, place)
         label_of = {data.class_names.index(name): label for label, name in enumerate(chosen)}
-        reader = _LabelReader(label_of, len(data.class_names), report)
+        reader = _LabelReader(label_of, len(data.class_names), data.keypoint_numbers, report)
         pictures: list[Picture] = []
         rows: list[list[BoxRow]] = []
         for name in names:
@@ -75,10 +76,16 @@ class YoloDetection(BoxedPictures):
 
 
 class _LabelReader:
-    """Reads label files; label_of: number of a class that was asked for -> its place; of `num_classes` in all."""
+    """Reads label files; label_of: number of a class that was asked for -> its place; of `num_classes` in all.
 
-    def __init__(self, label_of: Mapping[int, int], num_classes: int, report: AnnotationReport) -> None:
+    keypoint_numbers: how many numbers follow each box; where it is not 0, there are no outlines.
+    """
+
+    def __init__(
+        self, label_of: Mapping[int, int], num_classes: int, keypoint_numbers: int, report: AnnotationReport
+    ) -> None:
         self.label_of, self.num_classes, self.report = label_of, num_classes, report
+        self.keypoint_numbers = keypoint_numbers
         self._files = 0
 
     def read(self, root: Path, name: str, size: tuple[int, int]) -> list[BoxRow] | None:
@@ -90,7 +97,7 @@ class _LabelReader:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
-            self.report.leave_out("pictures left out: their label file is no text", os.path.relpath(path, root))
+            self.report.leave_out("pictures left out: the label file is no text", os.path.relpath(path, root))
             return None
         shown = os.path.relpath(path, root)
         numbered = ((line.split(), f"line {number} of {shown}") for number, line in enumerate(lines, 1))
@@ -110,15 +117,17 @@ class _LabelReader:
         except ValueError:
             self.report.drop("no numbers", place)
             return None
-        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            self.report.drop("neither a box nor an outline", f"{len(values)} numbers after the class in {place}")
+        defect = self._wrong_count(len(values))
+        if defect is not None:
+            self.report.drop(defect, f"{len(values)} numbers after the class in {place}")
             return None
+        values = values[: len(values) - self.keypoint_numbers]
         if number not in range(self.num_classes):
             near = f"{words[0][:20]} in {place}, expected 0..{self.num_classes - 1}"
             self.report.drop("class number not in the list", near)
             return None
         if not all(0 <= value <= 1 for value in values):
-            odd = next(word for word, value in zip(words[1:], values, strict=True) if not 0 <= value <= 1)
+            odd = next(word for word, value in zip(words[1:], values, strict=False) if not 0 <= value <= 1)
             self.report.drop("numbers out of 0..1", f"{odd[:20]} in {place}")
             return None
         if int(number) not in self.label_of:
@@ -126,6 +135,13 @@ class _LabelReader:
             return None
         box = fit_box(_corners(values, size), size, self.report, place)
         return None if box is None else BoxRow(box, self.label_of[int(number)], is_crowd=False)
+
+    def _wrong_count(self, count: int) -> str | None:
+        """What a line is that has `count` numbers after its class, where it cannot be right."""
+        if self.keypoint_numbers:
+            expected = 4 + self.keypoint_numbers
+            return None if count == expected else f"no box with keypoints, which are {expected} numbers"
+        return None if count == 4 or (count >= 6 and count % 2 == 0) else "neither a box nor an outline"
 
 
 def _corners(values: Sequence[float], size: tuple[int, int]) -> Corners:
@@ -162,13 +178,13 @@ def _find_all(sources: Iterable[Path], root: Path, report: AnnotationReport) -> 
 
 
 def _in_folder(folder: Path, root: Path, report: AnnotationReport) -> list[Path]:
-    """Pictures in the folder and below; label files that belong to none are noted."""
-    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS and path.is_file())
+    """Pictures in the folder and below; label files that belong to none are noted, hidden ones passed over."""
+    pictures = list_pictures(folder, below=True)
     labels = _label_path(folder / "any.jpg").parent
     if labels != Path(os.path.abspath(folder)):
         known = {_label_path(path) for path in pictures}
         for path in sorted(labels.rglob("*.txt")):
-            if path not in known and path.name != _NO_LABELS:
+            if path not in known and path.name != _NO_LABELS and not is_hidden(path, labels):
                 report.leave_out("label files left out: without a picture", os.path.relpath(path, root))
     return pictures
 

@@ -24,6 +24,7 @@ from segment.losses import IGNORE
 from segment.transforms import Transform
 
 BACKGROUND = "background"
+_MOST_CATEGORIES = IGNORE - 1  # a label is one byte: 0 is the background
 _FEWEST_NUMBERS = 6  # three corners
 _MAX_COORDINATE = 1e6  # pixels
 _MAX_RUN = 1 << 40
@@ -39,7 +40,8 @@ class CocoMasks(LabelledPictures):
     class_names: the categories to take (all, by id); class 0 is the background, class i the i-th of them. crowds:
     "ignore" their regions, or take them as "objects" of their class. file_names: which pictures (all). Pictures in
     which some chosen object has a box but no outline are left out, since its pixels would be called background;
-    `report` counts them. Raises as `read_index`, and FileNotFoundError where pictures are missing from `images`.
+    `report` counts them. Raises as `read_index`, FileNotFoundError where pictures are missing from `images`, and
+    ValueError for more than 254 categories.
     """
 
     def __init__(
@@ -56,6 +58,11 @@ class CocoMasks(LabelledPictures):
             raise ValueError(f"crowds is {crowds!r}; expected 'ignore' or 'objects'")
         self.annotations, folder = Path(annotations), Path(images)
         index = read_index(self.annotations, class_names=class_names, file_names=file_names)
+        if len(index.class_names) > _MOST_CATEGORIES:
+            raise ValueError(
+                f"{self.annotations} gives {len(index.class_names)} categories; expected at most {_MOST_CATEGORIES}, "
+                f"chosen by class_names: a label is one byte, 0 is the background and {IGNORE} is ignored"
+            )
         check_files([picture.file_name for picture in index.pictures], folder, self.annotations)
         entries: list[list[Entry]] = [[] for _ in index.pictures]
         for entry in index.entries:

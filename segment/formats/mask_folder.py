@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from backbones.registry import nearest
-from pictures.folders import PICTURE_ENDINGS
+from pictures.folders import PICTURE_ENDINGS, list_pictures
 from segment.formats.label_values import LabelValues, binary_values, index_values
 from segment.formats.labelled_pictures import LabelFiles
 from segment.losses import IGNORE
@@ -83,10 +83,8 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, str]:
     """Name without `suffix` and ending -> name, both relative to the folder. Raises OSError or ValueError."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}")
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS]
-    found = [
-        path for path in files if path.stem.endswith(suffix) and not any(part.startswith(".") for part in path.parts)
-    ]
+    files = [path.relative_to(folder) for path in list_pictures(folder, below=True)]
+    found = [path for path in files if path.stem.endswith(suffix)]
     stems = {str(path): str(path.with_suffix("")).removesuffix(suffix) for path in found}
     twice = [stem for stem, count in Counter(stems.values()).items() if count > 1]
     if twice:

@@ -114,6 +114,10 @@ def test_metadata_alone(content) -> None:
     assert read_packed_metadata(content) == WORDS
 
 
+def test_the_order_of_the_words_makes_no_other_file(content) -> None:
+    assert pack(small_net(), dict(reversed(WORDS.items()))).content == content
+
+
 def test_each_byte_changed_in_turn_is_noticed(content) -> None:
     assert len(content) < 2000
     for place in range(len(content)):

@@ -106,14 +106,28 @@ def test_the_report_counts_and_says_why_and_where(folder: Path) -> None:
     assert "\n" not in text
     assert "3 pictures (1 without objects), 3 boxes and 1 crowd regions" in text
     assert "3 boxes dropped: not finite (annotation 7 in b.png" in text
-    assert "1 boxes clipped" in text
+    assert "1 box clipped" in text
 
 
 def test_strict_stops_at_what_would_be_dropped(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"instances\.json has defects, and strict is on: 1 boxes clipped") as caught:
+    with pytest.raises(ValueError, match=r"instances\.json has defects, and strict is on: 1 box clipped") as caught:
         opened(folder, strict=True)
     assert "3 boxes dropped: not finite (annotation 7 in b.png" in str(caught.value)
     assert opened(folder, strict=True, file_names=["deep/c.png"]).report.defects() == []
+
+
+def test_parts_of_the_picture_where_pixels_are_expected_are_a_defect(folder: Path) -> None:
+    rows = [annotation(number, 42, 1, [0.125 * number, 0.25, 0.5, 0.5]) for number in range(4)]
+    pixels = [annotation(number, 42, 1, [1, 1, number, 20]) for number in range(4, 7)]
+    said = "within 0..1, most likely parts of the picture; COCO has pixels (annotation 0 in b.png)"
+    for kept, options in ((rows, {}), ([*rows * 7, pixels[0]], {"class_names": ["cat"]})):
+        data = CocoDetection(write(folder, {**CONTENT, "annotations": kept}), folder / "images", **options)
+        assert f"{4 * (len(kept) // 4)} boxes {said}" in str(data.report)
+    with pytest.raises(ValueError, match=r"strict is on: 28 boxes within 0\.\.1"):
+        CocoDetection(folder / "instances.json", folder / "images", strict=True)
+    for others in ([*rows, *pixels], pixels, []):
+        data = CocoDetection(write(folder, {**CONTENT, "annotations": others}), folder / "images")
+        assert data.report.defects() == []
 
 
 def test_the_classes_of_each_picture(folder: Path) -> None:
@@ -128,7 +142,7 @@ def test_chosen_classes_in_the_order_asked(folder: Path) -> None:
     assert data.category_ids == (90, 1)
     assert data[0][1].labels.tolist() == [1, 0]
     assert data.report.other_classes == 1
-    assert "1 boxes of other classes not read" in str(data.report)
+    assert "1 box of other classes not read" in str(data.report)
 
 
 def test_chosen_pictures_keep_the_order_of_the_file(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -233,6 +234,37 @@ def test_boxes_of_a_file_are_mirrored_and_cut_with_their_picture(tiny_coco: Path
     assert_close(again.boxes, known.boxes)
 
 
+@pytest.mark.parametrize(("object_score", "is_object"), [(0.3, True), (0.5, False), (None, False)])
+def test_what_the_lesson_takes_for_an_object_is_cut_as_one(
+    tmp_path: Path, object_score: float | None, is_object: bool
+) -> None:
+    """A box of score 0.4 at the left edge, in crops that hold the other one's centre: a sliver of it is no object."""
+    Image.new("RGB", (100, 50)).save(tmp_path / "a.png")
+    augmentation = SSDAugmentation(
+        expand_probability=0, crop_min_overlaps=[0.3], crop_min_side=0.5, crop_aspect=(0.2, 5), flip_probability=0
+    )
+    plain = bare_pictures(tmp_path, [(1, "person")], transform=augmentation)
+    rows = [
+        {"image_id": 1, "category_id": 1, "bbox": box, "score": score}
+        for box, score in (([0, 0, 30, 50], 0.4), ([60, 0, 30, 50], 0.9))
+    ]
+    data = AnsweredPictures(plain, rows, "boxes.json", object_score=object_score)
+    lesson = BoxLesson(1, object_score=object_score, ignore_score=0.25)
+    widths, found = [], []
+    for seed in range(60):
+        _, known = data[0, seed, (100, 100)]
+        found.append(known.scores.tolist())
+        faint = known.boxes[known.scores < 0.5]
+        widths += (faint[:, 2] - faint[:, 0]).tolist()
+        wanted = lesson.truth(None, [known])[0]
+        assert len(wanted.labels) - int(wanted.is_crowd.sum()) == sum(
+            object_score is not None and score >= object_score for score in known.scores.tolist()
+        )
+    assert (min(widths) < 15) != is_object, "whether slivers of the faint box are left"
+    if object_score is not None:  # else crops look for none
+        assert (pytest.approx([0.4]) in found) == is_object, "whether crops look for the faint box alone"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -286,6 +318,12 @@ def test_bare_pictures_that_are_not_there_are_refused(tmp_path: Path, tiny_coco:
         bare_pictures(tiny_coco / "images", [(1, "person")], file_names=["blocks_00.jpg", "lost.jpg"])
     with pytest.raises(FileNotFoundError, match="no folder of pictures"):
         bare_pictures(tmp_path / "none", [(1, "person")])
+
+
+def test_hidden_files_are_no_bare_pictures(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg")
+    (tmp_path / "._a.jpg").write_bytes(b"what macOS leaves")
+    assert bare_pictures(tmp_path, [(1, "person")]).file_names == ("a.jpg",)
 
 
 def test_features_are_put_together(tiny_coco: Path) -> None:

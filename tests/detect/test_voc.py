@@ -67,9 +67,7 @@ def test_pictures_come_in_the_order_of_the_list_and_classes_from_the_data(root: 
     assert (target.image_id, target.original_size) == (1, (30, 40))
     assert data[2][1].boxes.shape == (0, 4)
     assert data.labels_per_picture() == [{1, 2}, {0}, set()]  # the difficult cat does not count
-    assert str(data.report).startswith(
-        "3 pictures (1 without objects), 3 boxes and 1 difficult objects; 1 boxes clipped"
-    )
+    assert str(data.report).startswith("3 pictures (1 without objects), 3 boxes and 1 difficult object; 1 box clipped")
 
 
 def test_a_split_a_list_of_names_or_every_xml(root: Path) -> None:
@@ -105,27 +103,27 @@ def write(name: str, text: str | bytes) -> Callable[[Path], Any]:
 
 
 DEFECTS = [
-    (write("b", xml(obj("cat", (1, 2, 9, 9)), size="")), "1 xml files without a size, which was read", 3, 2),
+    (write("b", xml(obj("cat", (1, 2, 9, 9)), size="")), "1 xml file without a size, which was read", 3, 2),
     (write("b", xml(obj("cat", (1, 2, 9, 9)), size="<size><width>0</width><height>0</height></size>")), "a size", 3, 2),
     (write("b", xml(obj("cat", (5, 5, 5, 9)), obj("cat", (9, 5, 5, 9)))), "2 boxes dropped: no area (object 1", 3, 1),
-    (write("b", xml(obj("cat", (50, 5, 60, 9)))), "1 boxes dropped: outside the picture (object 1 in b.xml)", 3, 1),
-    (write("b", xml(obj("cat", ("nan", 5, 60, 9)))), "1 boxes dropped: not finite", 3, 1),
-    (write("b", xml(obj("cat", ("one", 5, 60, 9)))), "1 boxes dropped: no four numbers (object 1 in b.xml)", 3, 1),
-    (write("b", xml("<object><name>cat</name></object>")), "1 boxes dropped: no four numbers", 3, 1),
+    (write("b", xml(obj("cat", (50, 5, 60, 9)))), "1 box dropped: outside the picture (object 1 in b.xml)", 3, 1),
+    (write("b", xml(obj("cat", ("nan", 5, 60, 9)))), "1 box dropped: not finite", 3, 1),
+    (write("b", xml(obj("cat", ("one", 5, 60, 9)))), "1 box dropped: no four numbers (object 1 in b.xml)", 3, 1),
+    (write("b", xml("<object><name>cat</name></object>")), "1 box dropped: no four numbers", 3, 1),
     (write("b", xml(obj("cta", (1, 2, 9, 9)), obj("cta", (1, 2, 9, 9)))),
      "2 boxes dropped: name not in the class list ('cta' (nearest: 'cat') 2 times, first in b.xml)", 3, 1),
     (write("b", xml(obj("CAT", (1, 2, 9, 9)))), "name not in the class list ('CAT' (nearest: 'cat') 1 times", 3, 1),
     (write("b", xml(obj("", (1, 2, 9, 9)))), "name not in the class list (no name 1 times, first in b.xml)", 3, 1),
-    (write("b", xml(obj("cat", (1, 2, 9, 9), "maybe"))), "1 difficult flags that are neither 0 nor 1", 3, 2),
-    (write("b", "<annotation><size>"), "1 pictures left out: broken xml (b.xml: no element found", 2, 1),
-    (write("b", b""), "1 pictures left out: broken xml (b.xml: no element found", 2, 1),
-    (write("b", b"\xff\xfe\x00\x01"), "1 pictures left out: broken xml (b.xml: ", 2, 1),
+    (write("b", xml(obj("cat", (1, 2, 9, 9), "maybe"))), "1 difficult flag besides 0 and 1", 3, 2),
+    (write("b", "<annotation><size>"), "1 picture left out: broken xml (b.xml: no element found", 2, 1),
+    (write("b", b""), "1 picture left out: broken xml (b.xml: no element found", 2, 1),
+    (write("b", b"\xff\xfe\x00\x01"), "1 picture left out: broken xml (b.xml: ", 2, 1),
     (write("b", '<?xml version="1.0" encoding="klingon"?><annotation/>'), "broken xml (b.xml: unknown encoding", 2, 1),
     (write("b", "<html></html>"), "broken xml (b.xml: the root is <html>, expected <annotation>)", 2, 1),
     (write("b", xml(size="<size><width>30</width><height>40</height></size>")),
-     "1 pictures left out: of another size than their xml says (b.jpg is 40 x 30, its xml says 30 x 40)", 2, 1),
-    (lambda root: (root / "JPEGImages/b.jpg").unlink(), "1 pictures left out: not in the folder (b)", 2, 1),
-    (lambda root: (root / "Annotations/b.xml").unlink(), "1 pictures left out: without xml (b.jpg)", 2, 1),
+     "1 picture left out: of another size than the xml says (b.jpg is 40 x 30, its xml says 30 x 40)", 2, 1),
+    (lambda root: (root / "JPEGImages/b.jpg").unlink(), "1 picture left out: not in the folder (b)", 2, 1),
+    (lambda root: (root / "Annotations/b.xml").unlink(), "1 picture left out: without xml (b.jpg)", 2, 1),
     (lambda root: (root / "JPEGImages/b.jpg").write_text("no picture"), "left out: not readable (", 2, 1),
 ]  # fmt: skip
 
@@ -146,6 +144,18 @@ def test_a_defect_is_counted_and_named_or_stops_the_reader(
         VocDetection(root, "train", class_names=["cat", "dog", "red cat"], strict=True)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_rare_name_much_like_a_frequent_one_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    box = (1, 2, 9, 9)
+    write("a", xml(*[obj("RBC", box)] * 40, *[obj("WBC", box)] * 4, *[obj("cup", box)] * 2))(root)
+    write("b", xml(obj("RCB", box), obj("owl", box)))(root)
+    data = VocDetection(root, "train", strict=True)
+    assert data.class_names == ("RBC", "RCB", "WBC", "cup", "owl")
+    (said,) = caplog.messages
+    assert said.endswith("own: 'RCB' 1 times (nearest: 'RBC'); data.class_names chooses which count")
+    VocDetection(root, "train", class_names=["RBC", "RCB", "WBC"])
+    assert len(caplog.messages) == 1
 
 
 def test_no_more_than_three_examples_of_a_defect(root: Path) -> None:
@@ -200,7 +210,7 @@ def test_nothing_left_is_refused_with_the_reasons(root: Path) -> None:
         VocDetection(root, "train")
     assert VocDetection(root, "train", class_names=["cat"]).report.empty_pictures == 3
     write("a", xml(obj("cat", (1, 2, 9, 9))))(root)
-    with pytest.raises(ValueError, match=r"train\.txt leads to no usable box: 1 boxes dropped: name not in the class"):
+    with pytest.raises(ValueError, match=r"train\.txt leads to no usable box: 1 box dropped: name not in the class"):
         VocDetection(root, "train", class_names=["dog"])
 
 

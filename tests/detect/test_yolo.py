@@ -76,6 +76,58 @@ def test_chosen_classes_and_pictures(root: Path) -> None:
         YoloDetection(root / "data.yaml", file_names=["images/train/bb.jpg"])
 
 
+def test_pictures_that_differ_in_their_ending_alone(root: Path) -> None:
+    Image.new("RGB", (10, 10)).save(root / "images/train/b.png")
+    for name in ("images/train/b.jpg", "images/train/b.png"):
+        assert YoloDetection(root / "data.yaml", file_names=[name]).file_names == (name,)
+    both = YoloDetection(root / "data.yaml", file_names=["images/train/b.png", "images/train/b.jpg"])
+    assert both.file_names == ("images/train/b.jpg", "images/train/b.png")
+    for name in ("images/train/b", "images/train/b.bmp"):
+        several = rf"'{name}' stands for several pictures of .*data\.yaml: expected one of images/train/b\.jpg, .*png$"
+        with pytest.raises(ValueError, match=several):
+            YoloDetection(root / "data.yaml", file_names=["images/train/b.jpg", name])
+    alone = YoloDetection(root / "data.yaml", file_names=["images/train/a.jpg", "images/train/deep/c"])
+    assert alone.file_names == ("images/train/a.png", "images/train/deep/c.jpg")
+
+
+def test_hidden_files_are_neither_pictures_nor_labels(root: Path) -> None:
+    for name in ("images/train/._b.jpg", "labels/train/._b.txt", "labels/train/._old.txt", "images/train/.old/b.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"what macOS leaves")
+    data = YoloDetection(root / "data.yaml", "train", strict=True)
+    assert data.file_names == ("images/train/a.png", "images/train/b.jpg", "images/train/deep/c.jpg")
+
+
+@pytest.mark.parametrize(
+    ("shape", "line"),
+    [
+        ("[2, 2]", "0 0.8 0.8 0.1 0.2 0.79 0.75 0.81 0.85\n"),
+        ("[2, 3]", "0 0.8 0.8 0.1 0.2 0.79 0.75 2 0 0 0\n"),  # 2: to be seen, 0: not marked
+        ("[1, 2]", "0 0.8 0.8 0.1 0.2 1.3 0.9\n"),  # a point beyond the picture says nothing of the box
+    ],
+)
+def test_keypoints_behind_a_box_are_no_outline(root: Path, shape: str, line: str) -> None:
+    (root / "data.yaml").write_text(f"{YAML}kpt_shape: {shape}\n")
+    (root / "labels/train/b.txt").write_text(line)
+    (root / "labels/train/deep/c.txt").unlink()
+    image, target = YoloDetection(root / "data.yaml", "train", strict=True)[1]
+    expected = torch.tensor([[0.75 * 80, 0.7 * 50, 0.85 * 80, 0.9 * 50]])
+    assert image.shape == (3, 50, 80)
+    torch.testing.assert_close(target.boxes, expected, rtol=0, atol=1e-4)
+
+
+def test_lines_without_their_keypoints_are_counted(root: Path) -> None:
+    (root / "data.yaml").write_text(f"{YAML}kpt_shape: [2, 2]\n")
+    (root / "labels/train/b.txt").write_text(
+        "0 0.8 0.8 0.1 0.2 0.79 0.75 0.81 0.85\n0 0.8 0.8 0.1 0.2\n0 0.8 0.8 1.1 0.2 0.79 0.75 0.81 0.85\n"
+    )
+    report = YoloDetection(root / "data.yaml", "train").report
+    words = "2 boxes dropped: no box with keypoints, which are 8 numbers (4 numbers after the class in line 2 of"
+    assert words in str(report)
+    assert "1 box dropped: numbers out of 0..1 (1.1 in line 3 of" in str(report)
+    assert report.boxes == 1
+
+
 FORMS = [
     "train: images/train\nval: images/val\nnames: {0: cat, 1: no}\n",  # no path: the yaml's own folder
     "path: {root}\ntrain: images/train\nval: images/val\nnames:\n  1: no\n  0: cat\n",
@@ -127,10 +179,10 @@ def list_with(name: str) -> Callable[[Path], Any]:
 
 
 DEFECTS = [
-    (label("0 0.5 0.5 1.2 1\n"), "1 boxes dropped: numbers out of 0..1 (1.2 in line 1 of labels/train/b.txt)", 3, 1),
+    (label("0 0.5 0.5 1.2 1\n"), "1 box dropped: numbers out of 0..1 (1.2 in line 1 of labels/train/b.txt)", 3, 1),
     (label("0 -0.1 0.5 0.5 1\n"), "numbers out of 0..1 (-0.1 in line 1", 3, 1),
     (label("0 40 25 80 50\n0 nan 0.5 0.5 0.5"), "2 boxes dropped: numbers out of 0..1 (40 in line 1", 3, 1),
-    (label("0 0.5 0.5 0 0.5\n"), "1 boxes dropped: no area (line 1 of labels/train/b.txt)", 3, 1),
+    (label("0 0.5 0.5 0 0.5\n"), "1 box dropped: no area (line 1 of labels/train/b.txt)", 3, 1),
     (
         label("2 0.5 0.5 0.5 0.5\n"),
         "class number not in the list (2 in line 1 of labels/train/b.txt, expected 0..1)",
@@ -138,18 +190,18 @@ DEFECTS = [
         1,
     ),
     (label("-1 0.5 0.5 0.5 0.5\n0.5 0.5 0.5 0.5 0.5"), "2 boxes dropped: class number not in the list (-1 in", 3, 1),
-    (label("cat 0.5 0.5 0.5 0.5\n"), "1 boxes dropped: no numbers (line 1 of labels/train/b.txt)", 3, 1),
+    (label("cat 0.5 0.5 0.5 0.5\n"), "1 box dropped: no numbers (line 1 of labels/train/b.txt)", 3, 1),
     (label("0 0.5 0.5 0.5\n"), "neither a box nor an outline (3 numbers after the class in line 1", 3, 1),
     (label("0 0.5 0.5 0.5 0.5 0.99\n"), "neither a box nor an outline (5 numbers after the class in line 1", 3, 1),
-    (label(b"\xff\xfe\x00"), "1 pictures left out: their label file is no text", 2, 1),
+    (label(b"\xff\xfe\x00"), "1 picture left out: the label file is no text", 2, 1),
     (
         lambda root: (root / "images/train/b.jpg").unlink(),
-        "1 label files left out: without a picture (labels/train/b.txt)",
+        "1 label file left out: without a picture (labels/train/b.txt)",
         2,
         1,
     ),
-    (lambda root: (root / "images/train/b.jpg").write_text("x"), "1 pictures left out: not readable", 2, 1),
-    (list_with("images/train/bb.jpg"), "1 pictures left out: not in the folder (images/train/bb.jpg)", 2, 1),
+    (lambda root: (root / "images/train/b.jpg").write_text("x"), "1 picture left out: not readable", 2, 1),
+    (list_with("images/train/bb.jpg"), "1 picture left out: not in the folder (images/train/bb.jpg)", 2, 1),
 ]
 
 
@@ -191,6 +243,12 @@ def test_a_defect_is_counted_and_named_or_stops_the_reader(
         ("train: images/train\nnames: [a, a]", "each once"),
         ("train: images/train\nnames: [[a]]", "expected a list of names, or a mapping"),
         ("train: images/train\nnames: cat", "expected a list of names, or a mapping"),
+        ("train: images/train\nnames: [a]\nkpt_shape: 17", "kpt_shape is '17'; expected [keypoints, 2 or 3]"),
+        ("train: images/train\nnames: [a]\nkpt_shape: [17]", "kpt_shape is ['17']"),
+        ("train: images/train\nnames: [a]\nkpt_shape: [0, 2]", "kpt_shape is ['0', '2']"),
+        ("train: images/train\nnames: [a]\nkpt_shape: [17, 4]", "kpt_shape is ['17', '4']"),
+        ("train: images/train\nnames: [a]\nkpt_shape: [1.5, 2]", "kpt_shape is ['1.5', '2']"),
+        ("train: images/train\nnames: [a]\nkpt_shape: [[1], 2]", "kpt_shape is [['1'], '2']"),
     ],
 )
 def test_a_broken_yaml_is_refused_in_one_line(root: Path, text: str, words: str) -> None:
@@ -246,5 +304,5 @@ def test_missing_files(root: Path) -> None:
         YoloDetection(root / "dat.yaml")
     (root / "data.yaml").write_text(YAML.replace("images/train", "empty.txt"))
     (root / "empty.txt").write_text("gone.jpg\n")
-    with pytest.raises(ValueError, match=r"leads to no usable picture: 1 pictures left out: not in the folder"):
+    with pytest.raises(ValueError, match=r"leads to no usable picture: 1 picture left out: not in the folder"):
         YoloDetection(root / "data.yaml")

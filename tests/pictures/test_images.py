@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from pictures.images import PictureCache, read_image, read_size, read_values, resize_image
 
@@ -297,6 +297,67 @@ def test_the_size_from_the_head_is_that_of_the_upright_picture(tmp_path, orienta
     assert read_size(path) == read_image(path).shape[:2]
     with pytest.raises(FileNotFoundError, match="no picture at"):
         read_size(tmp_path / "none.jpg")
+
+
+def behind_pixels(path: Path, kind: bytes, body: bytes) -> None:
+    """A PNG with one more chunk before its end mark."""
+    Image.new("RGB", (6, 4)).save(path)
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    content = path.read_bytes()
+    path.write_bytes(content[:-12] + chunk + content[-12:])
+
+
+def quarter_turn() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"eXIf", quarter_turn().removeprefix(b"Exif\0\0")),
+        (b"tEXt", b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(quarter_turn()), quarter_turn().hex().encode())),
+        (b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta tiff:Orientation="6"/>'),
+    ],
+)
+def test_the_size_of_a_png_that_says_behind_its_pixels_how_it_is_turned(tmp_path, kind, body):
+    behind_pixels(tmp_path / "turned.png", kind, body)
+    assert read_size(tmp_path / "turned.png") == read_image(tmp_path / "turned.png").shape[:2] == (6, 4)
+
+
+def test_the_size_of_a_png_is_read_without_its_pixels(tmp_path, monkeypatch):
+    Image.new("RGB", (6, 4)).save(tmp_path / "bare.png")
+    behind_pixels(tmp_path / "dated.png", b"tEXt", b"date:create\0today")
+    known = Image.Exif()
+    known[0x0112] = 6
+    Image.new("RGB", (6, 4)).save(tmp_path / "turned.png", exif=known)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda _: pytest.fail("it was decoded"))
+    sizes = [read_size(tmp_path / name) for name in ("bare.png", "dated.png", "turned.png")]
+    assert sizes == [(4, 6), (4, 6), (6, 4)]
+
+
+@pytest.mark.parametrize("start", ["pixels", "end"])
+def test_a_damaged_png_has_a_size_where_it_can_be_read(tmp_path, start):
+    """Bytes changed, or all that follows cut off."""
+    noise = np.random.default_rng(3).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    rng = np.random.default_rng(11)
+    refused = 0
+    for trial in range(100):
+        place = int(rng.integers(whole.index(b"IDAT") if start == "pixels" else len(whole) - 20, len(whole)))
+        change = bytes([whole[place] ^ int(rng.integers(1, 256))]) + whole[place + 1 :] if trial % 2 else b""
+        path = tmp_path / f"{trial}.png"
+        path.write_bytes(whole[:place] + change)
+        image = read_or_one_line(path)
+        refused += image is None
+        if image is not None:
+            assert read_size(path) == image.shape[:2]
+        else:
+            with pytest.raises(ValueError, match="not a readable picture"):
+                read_size(path)
+    assert refused >= (50 if start == "pixels" else 1)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])

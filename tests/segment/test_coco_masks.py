@@ -73,6 +73,20 @@ def test_only_the_chosen_categories(write) -> None:
     assert (len(chosen), chosen[0][1].unique().tolist()) == (1, [0, 1])
 
 
+def test_more_categories_than_a_label_can_hold(write) -> None:
+    """254, for a byte also says background and ignored."""
+    annotations, images = write([object_of(300, [rectangle(0, 0, 2, 2)]), object_of(254, [rectangle(4, 4, 2, 2)])])
+    content = json.loads(annotations.read_text())
+    content["categories"] = [{"id": number, "name": f"c{number}"} for number in range(1, 301)]
+    annotations.write_text(json.dumps(content))
+    for count in (None, 255):
+        names = count and [f"c{number}" for number in range(1, count + 1)]
+        with pytest.raises(ValueError, match=rf"json gives {count or 300} categories; expected at most 254, .*class_n"):
+            CocoMasks(annotations, images, class_names=names)
+    data = CocoMasks(annotations, images, class_names=[f"c{number}" for number in range(1, 255)])
+    assert data[0][1].unique().tolist() == [0, 254]
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_crowd_is_ignored_or_taken_as_its_class(write, compressed: bool) -> None:
     crowd = np.zeros((HEIGHT, WIDTH), np.uint8)

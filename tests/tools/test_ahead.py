@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from swiftsight_tools.frames.ahead import Ahead
-from swiftsight_tools.termination import interrupts_held
+from swiftsight_tools.termination import interrupts_held, termination_as_interrupt
 
 PATIENCE = 60.0
 
@@ -104,7 +104,7 @@ def test_items_that_are_long_in_coming_are_cancelled():
     assert _threads() == 0
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_waits_for_the_end_of_what_must_be_whole(kind):
     def handler(*_: object) -> None:
         raise KeyboardInterrupt
@@ -145,3 +145,38 @@ def test_an_ignored_interrupt_stays_ignored_and_hides_no_other():
     finally:
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGTERM, before[1])
+
+
+@pytest.fixture
+def hangups() -> Iterator[list[int]]:
+    """SIGHUPs that came through; the handler of before is put back."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: came.append(number))
+    yield came
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_ends_like_ctrl_c(hangups):
+    """The shell sends the signal once more, while files are closed."""
+    closed: list[str] = []
+
+    def work() -> None:
+        with termination_as_interrupt():
+            try:
+                signal.raise_signal(signal.SIGHUP)
+            finally:
+                signal.raise_signal(signal.SIGHUP)
+                closed.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert closed == ["whole"]
+    signal.raise_signal(signal.SIGHUP)
+    assert hangups == [signal.SIGHUP]
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(hangups):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with termination_as_interrupt(), interrupts_held():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

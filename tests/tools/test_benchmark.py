@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import cli, samples
+from swiftsight_tools import benchmark, cli, samples
 from swiftsight_tools.measuring import report as measured
 from swiftsight_tools.measuring.part_times import DETECTOR_STAGES, SEGMENTER_STAGES, TimedNet, time_stages
 
@@ -220,6 +220,7 @@ def test_noise_where_no_sample_picture_is_installed(monkeypatch: pytest.MonkeyPa
             1,
             "no detector, segmenter, joint net or backbone is called 'bisenet_xception93' (nearest: 'bi",
         ),
+        (["a/best.safetensors"], 1, "a/best.safetensors is a weights file; give it by --weights a/best.safetensors"),
         (["snet49", "--batch", "0"], 2, "--batch 0: expected at least 1"),
         (["snet49", "--repeat", "-1"], 2, "--repeat -1: expected at least 1"),
         (["snet49", "--picture", "a.png"], 2, "--picture"),
@@ -235,6 +236,17 @@ def test_one_line_and_an_exit_code(
     complaint = capsys.readouterr().err.strip().splitlines()
     assert len(complaint) == 1
     assert message in complaint[0]
+
+
+def test_where_the_numbers_cannot_be_written_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "measure", lambda _: pytest.fail("the work began"))
+    (tmp_path / "notes").write_text("words")
+    for place, said in ((tmp_path / "notes" / "a.json", "notes is a file; expected a folder"),
+                        (tmp_path, "is a folder; expected a file")):  # fmt: skip
+        assert cli.main(["bench", "snet49", "--json", str(place)]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_a_joint_net_shows_both_ways_from_one_backbone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,15 @@ def test_what_is_left_out_is_counted_by_reason(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["large.png", "large.jpg"])
+def test_a_picture_of_too_many_pixels_is_left_out(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has an error of its own for what may be meant to fill the memory."""
+    save(folder / "dog" / name, size=(80, 80))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    report = str(ClassFolders(folder, WHOLE, check=True).report)
+    assert report == f"3 pictures of 2 classes; left out: 1 pictures that cannot be read (dog/{name})"
+
+
 def test_without_the_check_a_damaged_picture_is_named_when_it_is_met(folder: Path) -> None:
     (folder / "dog" / "torn.png").write_text("no picture")
     data = ClassFolders(folder, WHOLE)

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from swiftsight_tools.cli import main
 from swiftsight_tools.configuration.config import find_config, load_config
-from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
+from swiftsight_tools.training.checkpoint import checksum, load_checkpoint, save_checkpoint
 from swiftsight_tools.training.classification_task import ClassificationMetric, top_figures, truth_ranks
 from swiftsight_tools.training.hooks import JournalHook
 
@@ -186,6 +186,24 @@ def test_a_resumed_run_has_the_same_classes(
     (other / "train" / "red" / "00.png").unlink()
     assert main(words(config, run, "--resume", *more)) == 0
     assert "warning: 36 pictures to train on before, 35 now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["weights", "backbone_weights"])
+def test_a_run_goes_on_by_its_own_config_wherever_its_first_weights_lay(
+    key: str, config: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The config of before named them from its own folder; the run's config.yaml names them in full."""
+    run, weights = tmp_path / "run", tmp_path / "start.safetensors"
+    shutil.copytree(whole_run, run)
+    shutil.copy(run / "best.safetensors", weights)
+    path = max(run.glob("checkpoint_*.pt"))
+    state = load_checkpoint(path)
+    state["config"]["model"][key] = weights.name
+    save_checkpoint(path, state)
+    assert main(words(config, run, "--resume", "--set", f"model.{key}={weights}")) == 0
+    said = capsys.readouterr().out
+    assert "is finished after 25 epochs" in said
+    assert "warning" not in said
 
 
 def test_pictures_that_cannot_be_read_are_left_out_and_said(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from swiftsight_tools import cli, demo, samples, video
 from swiftsight_tools.destinations import SourceKind, pictures_in, source_kind
 from swiftsight_tools.device import choose_device
@@ -24,6 +25,8 @@ from swiftsight_tools.samples import CLIP, PICTURE, find_sample
 from swiftsight_tools.video import frames
 from torch import Tensor, nn
 
+import segment
+from backbones import read_metadata
 from detect import Detections, RawDetections, create_detector, registry, save_detector
 from pictures.images import read_image
 
@@ -358,7 +361,7 @@ def test_a_camera_that_is_not_there_leaves_nothing_behind(finder, capsys):
         (["--source", "clip.mp4", "--output", "drawn.png"], "expected a folder or a file in .mp4", 1),
         (["--source", "scene.png", "--output", "notes.txt/deep"], "cannot make the folder notes.txt/deep", 1),
         (["--source", "scene.png", "--json", "found.csv"], "found.csv'; expected one of .json, .jsonl", 1),
-        (["--source", "scene.png", "--json", "notes.txt/found.json"], "notes.txt", 1),
+        (["--source", "scene.png", "--json", "notes.txt/found.json"], "notes.txt is a file; expected a folder", 1),
         (["--source", "sample", "--output", "drawn.mp4"], "the sample gives two files and needs a folder", 1),
         (["--source", "scene.png", "--classes", "blok"], "no class 'blok' (nearest: 'block')", 1),
         (["--source", "scene.png", "--score", "30"], "'30'; expected a number in 0..1", 2),
@@ -372,6 +375,7 @@ def test_a_camera_that_is_not_there_leaves_nothing_behind(finder, capsys):
         (["--source", "clip.mp4", "--output", "clip.mp4"], "is the source itself and would be overwritten", 1),
         (["--source", ".", "--output", "."], "is the source folder itself", 1),
         (["--source", ".", "--output", "scene.png"], "is a file; a folder of pictures needs a folder", 1),
+        (["--source", ".", "--output", "drawn.jpg"], "drawn.jpg is named as a file; a folder of pictures needs", 2),
         ([], "--source", 2),
     ],
 )  # fmt: skip
@@ -389,6 +393,7 @@ def test_bad_words_and_bad_files_give_one_line_and_lose_nothing(finder, monkeypa
     assert len(lines) == 1
     assert told in lines[0]
     assert {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
+    assert not Path("drawn.jpg").exists()
 
 
 def test_a_result_that_cannot_be_written_stops_a_folder(finder, tmp_path, monkeypatch, capsys):
@@ -418,6 +423,7 @@ def test_kinds_of_source(tmp_path):
     assert source_kind(str(tmp_path)) is SourceKind.FOLDER
     assert source_kind(str(tmp_path / "scene.PNG")) is SourceKind.PICTURE
     assert source_kind(str(tmp_path / "clip.MP4")) is SourceKind.VIDEO
+    (tmp_path / "._scene.PNG").touch()  # macOS leaves such files beside what it copies
     assert pictures_in(tmp_path) == [tmp_path / "scene.PNG"]
 
 
@@ -514,6 +520,23 @@ def test_which_weights_are_meant(shipped, tmp_path):
     assert choose_weights(name, "birds") == (name, birds)
     assert choose_weights(name, str(own)) == (name, own)
     assert choose_weights(None, str(own)) == (name, own)
+    assert choose_weights(None, "person") == (name, person)
+    assert choose_weights(None, "birds") == (name, birds)
+
+
+def test_a_data_set_whose_weights_several_nets_have(shipped, tmp_path, monkeypatch):
+    """The net that stands for all others if it is one of them; else the one to take has to be named."""
+    birds, pixels = "thundernet_snet49", "bisenet_shufflenet_v2_x0_5"
+    for name, data_set, folder in ((birds, "birds", shipped), (birds, "person", shipped), (pixels, "dogs", tmp_path)):
+        (other,) = shipped.glob("*x0_5_person.safetensors")
+        words = {**read_metadata(other), "name": name}
+        save_file(load_file(other), folder / f"{name}_{data_set}.safetensors", metadata=words)
+    monkeypatch.setattr(segment.registry, "WEIGHTS_FOLDER", tmp_path)
+    assert choose_weights(None, "person")[0] == "thundernet_shufflenet_v2_x0_5"
+    assert choose_weights(None, "dogs") == (pixels, tmp_path / f"{pixels}_dogs.safetensors")
+    both = "thundernet_shufflenet_v2_x0_5, thundernet_snet49"
+    with pytest.raises(ValueError, match=f"several nets come with weights 'birds'; name the MODEL as well: {both}$"):
+        choose_weights(None, "birds")
 
 
 @pytest.mark.parametrize(
@@ -527,6 +550,8 @@ def test_which_weights_are_meant(shipped, tmp_path):
         ("thundernet_snet49", None, "no weights come with swiftsight for thundernet_snet49 (shipped are"),
         ("thundernet_snet49", "cars", "no weights file 'cars'"),
         (None, "none.safetensors", "none.safetensors"),
+        ("runs/best.safetensors", None, "runs/best.safetensors is a weights file; give it by --weights runs/best.safe"),
+        ("small.packed", None, "small.packed is a weights file; give it by --weights small.packed"),
         (None, "words.safetensors", "words.safetensors"),
         ("thundernet_snet49", "thundernet_shufflenet_v2_x0_5_birds", "holds weights of thundernet_shufflenet"),
         ("thundernet_shufflenet_v2_x0_5_birds", "own", "leave out --weights own"),

@@ -14,10 +14,13 @@ from swiftsight_tools.configuration.config import find_config, load_config
 from swiftsight_tools.configuration.distill_config import DetectorDistillConfig
 from swiftsight_tools.configuration.schema import build
 from swiftsight_tools.training.checkpoint import checksum, load_checkpoint
+from swiftsight_tools.training.teaching import taught_pictures
 
 from backbones import create_classifier, save_classifier
 from compress import Distiller, LogitLesson
 from detect import create_detector, save_detector
+from detect.formats.taught_pictures import bare_pictures
+from detect.transforms import SSDAugmentation
 from segment import create_segmenter, save_segmenter
 
 NAMES = ("blue", "red")
@@ -190,6 +193,23 @@ def test_a_detector_learns_from_a_results_file(blocks: Path, tmp_path: Path) -> 
     assert "loss_soft_class" in log_of(tmp_path / "run")[0]
     net = create_detector("thundernet_snet49", weights=tmp_path / "run" / "best.safetensors")
     assert net.class_names == ("red block", "blue block")
+
+
+def test_the_sections_object_score_says_what_crops_treat_as_objects(tmp_path: Path) -> None:
+    """A box of score 0.4: crops never leave a sliver of it where the section takes it for an object."""
+    Image.new("RGB", (100, 50)).save(tmp_path / "a.png")
+    boxes = (([0, 0, 30, 50], 0.4), ([60, 0, 30, 50], 0.9))
+    rows = [{"image_id": 1, "category_id": 1, "bbox": box, "score": score} for box, score in boxes]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    crops = SSDAugmentation(expand_probability=0, crop_min_overlaps=[0.3], crop_aspect=(0.2, 5))
+    data = bare_pictures(tmp_path, [(1, "person")], transform=crops)
+    left = []
+    for score in (0.3, 0.5):
+        teacher = {"kind": "results", "file": str(tmp_path / "results.json"), "object_score": score}
+        taught = taught_pictures(data, build(DetectorDistillConfig, {"teacher": teacher}), None, crops, cache=False)
+        views = [taught[0, seed, (50, 100)][1] for seed in range(40)]
+        left.append(sum(int((view.scores < 0.5).sum()) for view in views))
+    assert 0 < left[0] < left[1]
 
 
 def test_a_detector_learns_from_a_detector(blocks: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from swiftsight_tools import fast_packages
+from swiftsight_tools import export, fast_packages
 from swiftsight_tools.cli import main
 from swiftsight_tools.engines import export_file
 from swiftsight_tools.engines.exported import ExportedNet, detections_from
@@ -174,6 +174,21 @@ def test_wrong_words_get_a_line(exported_detector, words, code, why, tmp_path, m
     assert (found, said.count("\n")) == (code, 1)
     assert why in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_into_is_told_before_the_work(exported_detector, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("swiftsight_tools.destinations.os.access", lambda *_: False)
+    monkeypatch.setattr(export, "create_net", lambda *_: pytest.fail("the work began"))
+    code, said = _run(capsys, "--weights", exported_detector.weights, "--output", tmp_path / "net.onnx")
+    assert (code, said) == (1, f"swiftsight: cannot write into the folder {tmp_path}\n")
+
+
+def test_numbers_that_belong_to_no_file_of_ours_stay(exported_detector, tmp_path, capsys):
+    (tmp_path / "net.bin").write_bytes(b"somebody's")
+    code, said = _run(capsys, "--weights", exported_detector.weights, "--output", tmp_path / "net.xml")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "net.bin exists already" in said
+    assert (tmp_path / "net.bin").read_bytes() == b"somebody's"
 
 
 def test_a_detectors_words_are_not_for_a_segmenter(exported_segmenter, tmp_path, capsys):

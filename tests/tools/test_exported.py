@@ -278,10 +278,11 @@ def test_a_net_by_name_is_converted_once_and_kept(exported_detector, block_pictu
         code, said = _swiftsight(capsys, *words)
         assert code == 0, said
     assert len(written) == 1
-    assert (written[0].size, written[0].batch) == ((64, 96), 1)
+    assert (written[0].size, written[0].batch, written[0].score_threshold) == ((64, 96), 1, 0.05)
     assert [path.suffix for path in (tmp_path / "cache" / "converted").iterdir()] == [".onnx"]
     code, said = _swiftsight(capsys, *words, "--size", 48, 96)
-    assert len(written) == 2
+    code, said = _swiftsight(capsys, *words, "--score", 0.01)
+    assert [each.score_threshold for each in written] == [0.05, 0.05, 0.01]
     other = detect.create_detector("thundernet", weights=exported_detector.weights)
     before = conversion.fingerprint(other, written[0])
     with torch.no_grad():
@@ -290,6 +291,9 @@ def test_a_net_by_name_is_converted_once_and_kept(exported_detector, block_pictu
     assert plain != before
     other.binarize_("bwn")
     assert conversion.fingerprint(other, written[0]) != plain  # another function of the same tensors
+    plain = conversion.fingerprint(other, written[0])
+    monkeypatch.setattr(conversion, "_sources", lambda: "other code")
+    assert conversion.fingerprint(other, written[0]) != plain
 
 
 def test_a_cached_file_that_is_cut_off_is_made_anew_and_old_ones_go(exported_detector, tmp_path, monkeypatch):

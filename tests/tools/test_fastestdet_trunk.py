@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from PIL import Image
 from swiftsight_tools import fastestdet_trunk
-from swiftsight_tools.fastestdet_trunk import build_trunk, trunk_layers
+from swiftsight_tools.fastestdet_trunk import build_trunk, read_batches, trunk_layers
 from torch import nn
 
 from backbones import create_backbone
@@ -48,6 +49,15 @@ def test_the_features_stay_and_the_norms_know_their_batch(tmp_path):
     of_all = torch.cat(lengths)
     assert (of_all == 0).sum() == 1
     torch.testing.assert_close(of_all[of_all > 0], torch.full_like(of_all[of_all > 0], 3**-0.5))
+
+
+def test_hidden_files_are_no_pictures_to_measure_by(tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"what macOS leaves")
+    assert [batch.shape for batch in read_batches(tmp_path)] == [(1, 3, 352, 352)]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ValueError, match="holds no picture"):
+        list(read_batches(tmp_path))
 
 
 def test_a_trunk_of_another_width_is_refused():

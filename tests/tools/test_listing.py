@@ -52,7 +52,7 @@ def test_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(registry, "WEIGHTS_FOLDER", tmp_path)
     monkeypatch.setattr(registry, "list_names", lambda *_: ["thundernet_snet49"])
     assert cli.main(["list", "detectors"]) == 0
-    assert "no weights come with this package" in capsys.readouterr().out
+    assert "no detector weights come with this package" in capsys.readouterr().out
     for stem, names in (("few", ("person", "dog")), ("many", tuple("abcdefg"))):
         net = create_detector("thundernet_snet49", num_classes=len(names), input_size=(256, 320))
         net.class_names = names
@@ -97,6 +97,16 @@ def test_joints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert words[2] == f"{(both - shared.multiply_adds) / 1e6:.2f}"
     assert words[4] == f"{both / 1e6:.2f}"
     assert row(shown, f"{name}_people")[2:] == ["64", "x", "96", "person,", "background"]
+
+
+def test_joints_without_weights_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Detectors and segmenters do come with some."""
+    monkeypatch.setattr(joint.registry, "WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr(joint.registry, "list_names", lambda *_: ["joint_thundernet_bisenet_snet49"])
+    assert cli.main(["list", "joints"]) == 0
+    assert capsys.readouterr().out.endswith("no joint weights come with this package\n")
 
 
 def test_all_lists_by_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,6 +160,32 @@ def test_int8_labels_have_a_floor():
     assert agreement.refusal() == "only 89.500% of 200 pixels have the same class"
 
 
+def test_int8_labels_may_not_lose_a_class():
+    logits = torch.zeros(1, 3, 10, 10)
+    logits[:, 0] = 1
+    logits[:, 1, :2, :4] = 2  # 8 of 100 pixels
+    agreement = PixelAgreement(floor=0.9)
+    labels = logits.argmax(dim=1)
+    labels[0, 0, :4] = 0
+    add_pixels(agreement, [labels], logits)
+    assert agreement.refusal() == ""
+    labels[0, 1, 0] = 0
+    add_pixels(agreement, [labels], logits)
+    assert agreement.refusal() == "of the pixels that either calls class 1, only 43.8% both do"
+
+
+@pytest.mark.parametrize("agreement", [BoxAgreement(), ObjectAgreement()])
+def test_where_nothing_was_found_nothing_was_compared(agreement):
+    assert agreement.refusal() == ""
+    assert str(agreement).startswith("no boxes: torch found none on these pictures")
+
+
+def test_boxes_of_torchs_that_are_no_numbers_are_refused():
+    raw = RAW._replace(scores=RAW.scores * float("nan"))
+    with pytest.raises(ValueError, match="torch's own boxes and scores are not all finite"):
+        add_boxes(BoxAgreement(), _found(), raw, raw, SETTING)
+
+
 def test_scores_that_are_no_numbers_are_a_difference_which_stays():
     logits, agreement = torch.randn(1, 2, 8, 8), PixelAgreement()
     labels, scores = logits.argmax(dim=1), logits.softmax(dim=1)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import sys
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 from swiftsight_tools import progress, table
+from swiftsight_tools.training.journal import Screen
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,36 @@ def test_table_by_hand() -> None:
         "name       ms\n-------------\na         1.5\nlonger  10.25"
     )
     assert table.format_table(["name", "ms"], []) == "name  ms\n--------"
+
+
+@pytest.mark.parametrize("opened", [os.pipe, os.openpty], ids=["a pipe", "a terminal"])
+@pytest.mark.parametrize("method", ["say", "show", "close"])
+def test_a_screen_without_a_reader_falls_silent(
+    opened: Callable[[], tuple[int, int]], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `swiftsight train CONFIG | head -1`, and as in a terminal that was closed: neither ends a training."""
+    reader, writer = opened()
+    with open(writer, "w") as stream:
+        stream_is_terminal = os.isatty(writer)
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+        screen = Screen()
+        screen.say("one")
+        screen.show("at the bottom")
+        assert os.read(reader, 100).startswith(b"one\r\n" if stream_is_terminal else b"one\n")
+        os.close(reader)
+        getattr(screen, method)(*[] if method == "close" else ["two"])
+        screen.say("three")
+        screen.show("four")
+        screen.close()
+        stream.flush()
+        assert os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
+
+
+def test_a_full_disk_is_no_reader_that_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(OSError, match="No space left"):
+            Screen().say("one")
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from swiftsight_tools.configuration.training_config import ScheduleConfig
-from swiftsight_tools.training.schedule import learning_rate_factor
+from swiftsight_tools.training.schedule import learning_rate_factor, long_warmup
 
 
 def test_warm_up_and_steps() -> None:
@@ -30,6 +30,16 @@ def test_cosine() -> None:
 def test_a_warm_up_longer_than_the_training() -> None:
     factor = learning_rate_factor(ScheduleConfig(warmup_iters=100, warmup_factor=0.0), iters_per_epoch=4, epochs=2)
     assert [factor(step) for step in (0, 4, 7)] == pytest.approx([0, 0.5, 0.875])
+
+
+def test_a_warm_up_of_half_the_training_or_more_is_told() -> None:
+    config = ScheduleConfig(warmup_iters=300)
+    said = long_warmup(config, 180)
+    assert said is not None
+    assert said.startswith("the warm-up of 300 steps takes all 180 steps of this training; schedule.warmup_iters")
+    assert "takes 300 of the 600 steps" in (long_warmup(config, 600) or "")
+    assert long_warmup(config, 601) is None
+    assert long_warmup(ScheduleConfig(), 1) is None
 
 
 def test_a_straight_line_and_a_power() -> None:

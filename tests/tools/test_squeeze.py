@@ -123,6 +123,29 @@ def test_folders_of_report_and_plot_are_made(block_weights, tmp_path) -> None:
     assert plot.is_file()
 
 
+@pytest.mark.parametrize("word", ["--output", "--report", "--plot"])
+def test_where_nothing_can_be_written_nothing_is_begun(block_weights, tmp_path, monkeypatch, capsys, word) -> None:
+    monkeypatch.setattr("compress.Settings.prune_", lambda *_: pytest.fail("the work began"))
+    (tmp_path / "notes").write_text("words")
+    target = tmp_path / "notes" / ("a.packed" if word == "--output" else "a.png")
+    assert squeeze(block_weights, tmp_path / "b.packed", word, str(target)) == 1
+    assert capsys.readouterr().err.endswith(f": {tmp_path / 'notes'} is a file; expected a folder\n")
+
+
+def test_the_help_can_be_read_without_the_paper(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["squeeze", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "bits for the gap between two kept weights, in convolutions and linear layers (8 5)",
+        "where k-means begins: equal steps, equal shares, or random (linear)",
+        "multiply each output by the mean |input| under its filter",
+        "epochs after pruning; with bwn or xnor, of the binary net",
+        "--weights person --density 0.6 --bits 8 5 --output person.packed",
+    ):
+        assert words in said
+
+
 def test_the_weights_of_another_net_are_refused(block_weights, block_config, tmp_path, capsys) -> None:
     words = ["squeeze", "thundernet_snet146", "--weights", str(block_weights), "--output", str(tmp_path / "a.packed")]
     assert main(words) == 1

@@ -103,7 +103,13 @@ def test_what_is_not_there_is_refused(peers: Path, tmp_path: Path, capsys: pytes
     words = ["--pictures", str(tmp_path), "--output", str(tmp_path / "boxes.json")]
     assert teacher_boxes.main([str(tmp_path / "lost.onnx"), *words]) == 1
     assert teacher_boxes.main([str(file), *words, "--threads", "0"]) == 2
+    (tmp_path / "old.json").write_text("[]")
+    assert teacher_boxes.main([str(file), *words[:2], "--output", str(tmp_path / "old.json")]) == 1
+    assert teacher_boxes.main([str(file), *words, "--list", words[-1]]) == 2
+    assert not (tmp_path / "boxes.json").exists()
     said = capsys.readouterr().err.splitlines()
+    assert said[2] == f"error: {tmp_path / 'old.json'} exists already; name another file"
+    assert said[3].startswith("error: --list and --output are one file")
     assert said[0] == f"error: no pictures in {tmp_path}; expected files such as .jpg or .png"
     assert said[1] == "error: --threads 0: expected at least 1"
 

@@ -17,11 +17,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from swiftsight_tools.cli import main
+from swiftsight_tools.configuration.config import load_config
 from swiftsight_tools.configuration.training_config import EarlyStopConfig
 from swiftsight_tools.training.checkpoint import checksum, load_checkpoint, save_checkpoint
-from swiftsight_tools.training.hooks import BestHook, create_early_stop
+from swiftsight_tools.training.detection_task import DetectionTask
+from swiftsight_tools.training.hooks import BestHook, JournalHook, StopHook, StoppedError, create_early_stop
 from swiftsight_tools.training.journal import Screen
+from swiftsight_tools.training.processes import Processes
 from swiftsight_tools.training.run_folder import only_run_in
+from swiftsight_tools.training.score_rule import scores_otherwise
+from swiftsight_tools.training.session import TrainingSession
 
 from detect import create_detector
 from detect.two_stage import TwoStageDetector
@@ -190,6 +195,33 @@ def test_ctrl_c_saves_and_the_run_goes_on_exactly(
     assert_same_run(tmp_path / "run", whole_run)
 
 
+def test_a_closed_terminal_saves_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends SIGHUP, its shell once more, and nothing can be written to it."""
+
+    def closed(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    def others(*_: object) -> None:
+        """What takes the signal outside of a training."""
+
+    saved: list[Any] = []
+    hook = StopHook(saved.append, None, Processes())
+    before = signal.signal(signal.SIGHUP, others)
+    monkeypatch.setattr("swiftsight_tools.training.hooks.os.write", closed)
+    try:
+        hook.before_train(Any)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(StoppedError) as stop:
+            hook.after_step(Any)
+        assert (stop.value.number, len(saved)) == (signal.SIGHUP, 1)
+        hook.give_back()
+        assert signal.getsignal(signal.SIGHUP) is others
+    finally:
+        hook.give_back()
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_folder_with_a_run_is_left_alone(config: Path, whole_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")}
     assert main(words(config, whole_run)) == 2
@@ -243,6 +275,39 @@ def test_figures_of_another_kind_are_not_compared(
     assert f"after {5 * STEPS} steps" in said
 
 
+@pytest.mark.parametrize(
+    ("key", "before", "now", "otherwise"),
+    [
+        ("monitor", "AP", "AP50", True),
+        ("eval_crop", 0.875, 1.0, True),
+        ("data.first_pixel", 1, 0, True),
+        ("data.root", "/data/VOC2007", "/data/VOC2012", True),
+        ("data.root", "/data/VOC2007", "/home/me/VOC2007", False),
+        ("data.yaml", "/data/cats/data.yaml", "/data/dogs/data.yaml", True),
+        ("data.yaml", "/data/cats/data.yaml", "/home/me/cats/data.yaml", False),
+        ("data.images", "JPEGImages", "Masked", True),
+        ("data.ignore", [255], [0, 255], True),
+        ("data.val", "/data/cats/val", "/data/dogs/val", True),
+        ("data.val", [{"split": "val", "file_names": None}], [{"split": "test", "file_names": None}], True),
+        ("data.val", [{"images": "/a/cats/val", "labels": "/a/cats/masks"}],
+         [{"images": "/b/cats/val", "labels": "/b/cats/masks"}], False),
+        ("data.val.annotations", "/data/cats/val.json", "/home/me/cats/val.json", False),
+        ("data.boxes.val.annotations", "/a/cats/val.json", "/a/cats/test.json", True),
+        ("data.boxes.first_pixel", 1, 0, True),
+        ("data.masks.crowds", "ignore", "objects", True),
+        ("data.masks.root", "/a/CamVid", "/b/CamVid", False),
+        ("data.masks.train", [{"split": "train"}], [{"split": "trainval"}], False),
+        ("data.train.images", "/a/cats/train", "/a/dogs/train", False),
+        ("data.test", None, "/a/cats/test", False),
+        ("data.class_balance", None, 0.1, False),
+        ("data.check_pictures", True, False, False),
+        ("batch_size", 16, 32, False),
+    ],
+)  # fmt: skip
+def test_what_makes_figures_another_kind(key: str, before: Any, now: Any, otherwise: bool) -> None:
+    assert scores_otherwise({"epochs": (4, 5), key: (before, now)}) == otherwise
+
+
 def test_while_a_figure_is_undefined_the_newest_weights_are_kept() -> None:
     saved: list[float] = []
     figures = iter((-1.0, math.nan, 0.2, -1.0, 0.1, 0.3))
@@ -251,6 +316,16 @@ def test_while_a_figure_is_undefined_the_newest_weights_are_kept() -> None:
         hook.after_val_epoch(SimpleNamespace(iter=len(saved) + 1, epoch=0), {"val/APs": now})
     assert str(saved) == "[-1.0, nan, 0.2, 0.3]"
     assert (hook.score, hook.step) == (0.3, 4)
+
+
+def test_undefined_figures_are_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hook = JournalHook(tmp_path, Screen(), 1)
+    runner: Any = SimpleNamespace(iter=0, epoch=0)
+    hook.before_train(runner)
+    hook.before_val(runner)
+    hook.after_val_epoch(runner, {"val/AP": 0.25, "val/APs": -1.0, "val/mIoU": math.nan})
+    hook.close()
+    assert "epoch 1: AP 0.2500 APs - mIoU - (" in capsys.readouterr().out
 
 
 def test_early_stopping_stops_and_stays_stopped(
@@ -320,7 +395,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(
     [
         (["data.train.annotations=nowhere.json"], "nowhere.json"),
         (["data.class_names=[red block, green block]"], "'green block'"),
-        (["batch_size=9"], "batch_size is 9, but there are only 8 pictures"),
+        (["batch_size=9"], "batch_size is 9, but there are only 8 pictures; expected at most 8"),
         (["model.fc_chanels=3"], "unknown key 'model.fc_chanels' (nearest: 'fc_channels')"),
         (["model.name=thundernet_snet94"], "nearest: 'thundernet_snet49'"),
         (["optimizer.lr_factors={haed.*: 10}"], "optimizer.lr_factors: no parameter of this net is called 'haed.*'"),
@@ -415,7 +490,51 @@ def test_weights_of_the_same_classes_are_not_started_anew(
 ) -> None:
     more = ["--set", f"model.weights={whole_run / 'best.safetensors'}", "--set", "model.new_classes=true"]
     assert main(words(config, tmp_path / "run", *more)) == 1
-    assert "as the data does: without model.new_classes their last layer is kept" in capsys.readouterr().err
+    assert "as the data does: remove model.new_classes, and their last layer is kept" in capsys.readouterr().err
+
+
+def test_weights_of_another_input_size_are_told_once(
+    config: Path, tmp_path: Path, block_weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for size, lines in (("[64, 64]", 0), ("[64, 96]", 1)):
+        caplog.clear()
+        DetectionTask(load_config(config, [f"model.weights={block_weights}", f"eval_size={size}"])).create_net()
+        assert len(caplog.messages) == lines
+    assert caplog.messages[0].endswith("input_size [64, 64]; the net that starts from it gets eval_size, [64, 96]")
+
+
+def test_data_without_a_box_is_refused_but_under_a_teacher(config: Path, tmp_path: Path, tiny_coco: Path) -> None:
+    content = json.loads((tiny_coco / "train.json").read_text())
+    (bare, results) = (tmp_path / "bare.json", tmp_path / "results.json")
+    bare.write_text(json.dumps({**content, "annotations": []}))
+    row = {"image_id": 100, "category_id": 3, "bbox": [1, 1, 20, 20], "score": 0.9}
+    results.write_text(json.dumps([row]))
+    changes = [f"data.train.annotations={bare}"]
+    with pytest.raises(ValueError, match=r"data\.train: .*bare\.json leads to no usable box: none in 8 pictures$"):
+        DetectionTask(load_config(config, changes))
+    taught = load_config(config, [*changes, f"distill={{teacher: {{kind: results, file: {results}}}}}"])
+    assert len(DetectionTask(taught).train_data) == 8
+    red = [row for row in content["annotations"] if row["category_id"] == 3]
+    bare.write_text(json.dumps({**content, "annotations": red}))
+    with pytest.raises(ValueError, match=f"no usable box: {len(red)} boxes of other classes not read$"):
+        DetectionTask(load_config(config, [*changes, "data.class_names=[blue block]"]))
+
+
+def test_a_long_warm_up_is_told_at_the_start(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for steps, lines in ((7, 0), (20, 1)):
+        changed = load_config(config, [f"schedule.warmup_iters={steps}", "epochs=4"])
+        TrainingSession(changed, tmp_path / "run", torch.device("cpu"), Screen())._say_what()
+        assert capsys.readouterr().out.count("warning: the warm-up of 20 steps takes all 16 steps") == lines
+
+
+def test_a_file_where_the_run_would_lie_is_named(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").write_text("words")
+    for place in ("notes", "notes/run"):
+        for more in ([], ["--resume"]):
+            assert main(words(config, tmp_path / place, *more)) == 1
+            assert capsys.readouterr().err == f"swiftsight: {tmp_path / 'notes'} is a file; expected a folder\n"
 
 
 class Hostile:
@@ -468,10 +587,14 @@ def test_a_damaged_picture_is_named_although_a_worker_met_it(
 
 
 def test_files_that_a_kill_left_unfinished_are_cleared_away(tmp_path: Path) -> None:
-    for name in (".checkpoint_00000004.pt.part", "checkpoint_00000003.pt"):
+    """Those of the run alone: another program may be writing a file of its own here."""
+    runs = ["checkpoint_00000004.pt", "config.yaml", "log.jsonl", "best.safetensors", "not_finite_batch.pt",
+            "squeeze.json"]  # fmt: skip
+    others = [".clip.mp4.part", ".results.json.part", "checkpoint_00000003.pt"]
+    for name in (*(f".{name}.part" for name in runs), *others):
         (tmp_path / name).write_bytes(b"")
     with only_run_in(tmp_path):
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint_00000003.pt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".lock", *others])
 
 
 def test_two_trainings_do_not_share_a_folder(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,17 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import metadata
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import backbones
+import compress
+import detect
+import joint
+import segment
 from backbones.published import cache_folder
 from joint import JointNet
 from segment import Segmenter
@@ -114,14 +119,25 @@ def _forget_oldest(folder: Path) -> None:
 def fingerprint(net: Net, settings: GraphSettings) -> str:
     """A word that changes with anything that the file is made of or by."""
     engines = [f"{engine} {installed_version(engine)}" for engine in installed_engines(SUFFIXES["onnx"])]
-    versions = [*(metadata.version(package) for package in ("swiftsight", "torch")), *engines]
+    versions = [*(installed_version(package) for package in ("swiftsight", "torch", "onnxscript")), *engines]
     names = (net.detector.class_names, net.segmenter.class_names) if isinstance(net, JointNet) else (net.class_names,)
     binary = getattr(net, "binary", {})  # other functions of the same tensors
-    digest = hashlib.sha256(repr((net.name, net.options, binary, names, settings, versions)).encode())
+    digest = hashlib.sha256(repr((net.name, net.options, binary, names, settings, versions, _sources())).encode())
     for name, tensor in net.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _sources() -> str:
+    """A word that changes with the code that graphs are made of and by, which a version need not do."""
+    rooms = [Path(str(package.__file__)).parent for package in (backbones, compress, detect, joint, segment)]
+    digest = hashlib.sha256()
+    for room in (*rooms, Path(__file__).parent):
+        for path in sorted(room.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _writable(folder: Path) -> Path:

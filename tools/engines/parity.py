@@ -11,7 +11,8 @@ compared with one answer of torch's. It is asked whether its answer is *a right 
 1 and 2 hold for all boxes. 3 may fail, by a tie between proposals, for TIE_SHARE of what torch finds. A segmenter's
 labels are the same wherever torch's best class leads by more than LOGIT_BOUND of the logits' deviation.
 
-Int8 is another function, not a rounded one: there the share of agreement is measured and has a floor.
+Int8 is another function, not a rounded one: there the share of agreement is measured and has a floor, for labels also
+class by class, so that a rare class cannot get lost among the pixels of the others.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ BOX_BOUND = 0.05  # pixels of what the net sees
 SCORE_BOUND = 0.0005
 TIE_SHARE = 0.01
 LOGIT_BOUND = 0.001
-INT8_BOXES, INT8_PIXELS = 0.8, 0.9
+INT8_BOXES, INT8_PIXELS, INT8_CLASS = 0.8, 0.9, 0.5
 _BEST_BOXES = 10
 _SAME_OBJECT = 0.5
+_SEEN_CLASS = 0.01  # of torch's pixels: a class that has fewer is not asked about
+_NOTHING = "no boxes: torch found none on these pictures, so there were none to compare (see --pictures)"
 _MOST_BENT = 0.2  # an overlap of tiny boxes changes much by BOX_BOUND, but by no more than this counts as rounding
 
 
@@ -69,6 +72,8 @@ class BoxAgreement:
         return ""
 
     def __str__(self) -> str:
+        if not self.expected + self.found:
+            return _NOTHING
         ties = f"; {self.missing} lost to ties" if self.missing else ""
         return (
             f"{self.found} boxes, at most {self.box_difference:.4f} pixels and {self.score_difference:.6f} in score "
@@ -84,6 +89,8 @@ def add_boxes(
     found: of the file, in pixels of what the net saw. raw: what the net gives, of one picture. pool: the same for all
     proposals before suppression, and a few more: what the net can give.
     """
+    if not all(each.isfinite().all() for each in raw):
+        raise ValueError("torch's own boxes and scores are not all finite numbers: did its training go astray?")
     (wanted,) = select_detections(raw, suppression="hard", **setting._asdict())
     agreement.expected += len(wanted)
     agreement.found += len(found)
@@ -153,7 +160,9 @@ class ObjectAgreement:
         return ""
 
     def __str__(self) -> str:
-        share = self.agreed / self.compared if self.compared else 1.0
+        if not self.boxes:
+            return _NOTHING
+        share = self.agreed / self.compared
         return f"{share:.1%} of the {self.boxes} best boxes, counted by their scores, are found by both"
 
 
@@ -168,23 +177,36 @@ def add_objects(agreement: ObjectAgreement, found: Detections, wanted: Detection
 
 @dataclass
 class PixelAgreement:
-    """What was found so far. floor: the least share of equal labels, 1 where only ties may differ."""
+    """What was found so far. floor: the least share of equal labels, 1 where only ties may differ. by_class: the pixels
+    that torch calls so, that the file does, that both do.
+    """
 
     floor: float = 1.0
     pixels: int = 0
     equal: int = 0
     wrong: int = 0
     score_difference: float = 0.0
+    by_class: Tensor | None = None  # [3, C]
 
     def refusal(self) -> str:
         """See `BoxAgreement`."""
         if self.floor < 1:
-            return f"only {self}" if self.equal < self.floor * self.pixels else ""
+            return f"only {self}" if self.equal < self.floor * self.pixels else self._lost_class()
         if self.wrong:
             return f"{self.wrong} of {self.pixels} pixels have another class, though torch's leads clearly"
         if not self.score_difference <= SCORE_BOUND:
             return f"scores differ by {self.score_difference:.5f}"
         return ""
+
+    def _lost_class(self) -> str:
+        if self.by_class is None:
+            return ""
+        torchs, files, both = self.by_class
+        overlap = both / (torchs + files - both).clamp(min=1)
+        overlap[torchs < _SEEN_CLASS * self.pixels] = 1.0
+        worst = int(overlap.argmin())
+        share = float(overlap[worst])
+        return f"of the pixels that either calls class {worst}, only {share:.1%} both do" if share < INT8_CLASS else ""
 
     def __str__(self) -> str:
         return f"{self.equal / max(self.pixels, 1):.3%} of {self.pixels} pixels have the same class"
@@ -199,10 +221,13 @@ def add_pixels(agreement: PixelAgreement, found: Sequence[Tensor], logits: Tenso
     labels = found[0].long()
     best = logits.topk(2, dim=1).values
     clear = best[:, 0] - best[:, 1] > LOGIT_BOUND * logits.std()
-    different = labels != logits.argmax(dim=1)
+    wanted = logits.argmax(dim=1)
+    different = labels != wanted
     agreement.pixels += labels.numel()
     agreement.equal += int((~different).sum())
     agreement.wrong += int((different & clear).sum())
+    counts = [each.flatten().bincount(minlength=logits.shape[1]) for each in (wanted, labels, wanted[~different])]
+    agreement.by_class = torch.stack(counts) + (0 if agreement.by_class is None else agreement.by_class)
     if len(found) > 1:
         apart = float((found[1] - logits.softmax(dim=1)).abs().max())
         agreement.score_difference = float(np.maximum(agreement.score_difference, apart))  # NaN stays

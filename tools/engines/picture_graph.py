@@ -32,6 +32,9 @@ _EXAMPLE_BATCH = 2  # a free batch traced with 1 would be taken for a fixed one
 _EXPORTER_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
 
 
+SCORE_THRESHOLD = 0.05
+
+
 class GraphSettings(NamedTuple):
     """What a graph is made for.
 
@@ -47,7 +50,7 @@ class GraphSettings(NamedTuple):
     free_size: bool = False
     resize_inside: bool = False
     keep_scores: bool = False
-    score_threshold: float = 0.05
+    score_threshold: float = SCORE_THRESHOLD
     iou_threshold: float = 0.5
     max_detections: int = 100
     roi_align: str = "grid_sample"

@@ -9,6 +9,8 @@ from typing import Any, Self, TextIO
 
 from detect.results import Detections
 
+from ..destinations import prepare_file
+
 SUFFIXES = (".json", ".jsonl")
 
 
@@ -19,7 +21,7 @@ class FrameLog:
     "time" (seconds). A detector's has "detections", each with "label", "score" and "box" (x1, y1, x2, y2 in pixels of
     the picture); a segmenter's has "shares", the part of the pixels that each class covers; a joint net's has both. A
     file that could not be read has "source" and "error". An older file is replaced by the first record, not before.
-    Raises ValueError for another suffix, OSError where writing fails.
+    Raises ValueError for another suffix or a folder, OSError where writing fails.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -30,7 +32,7 @@ class FrameLog:
         self._start, self._between, self._end = ("[\n", ",\n", "\n]\n") if is_list else ("", "\n", "\n")
         self._empty = "[]\n" if is_list else ""
         self._file: TextIO | None = None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        prepare_file(self.path)
 
     def __enter__(self) -> Self:
         return self

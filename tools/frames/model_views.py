@@ -67,9 +67,13 @@ def _converted(
 ) -> ExportedNet | None:
     """The net in the engine that is meant; None where that is torch."""
     from ..engines.conversion import in_engine  # here: what exports takes time to load
+    from ..engines.picture_graph import SCORE_THRESHOLD
 
     refuse(args, MULTI_PASS_OPTIONS, f"is for torch; in {args.engine} a net looks once")
-    return in_engine(create_net(name, weights), args.engine, size=args.size, threads=threads, callers=callers)
+    limits = {"score_threshold": min(_score(args), SCORE_THRESHOLD)}
+    return in_engine(
+        create_net(name, weights), args.engine, size=args.size, threads=threads, callers=callers, limits=limits
+    )
 
 
 def _torch_view(args: argparse.Namespace, name: str, weights: Path, background: Background | None) -> View[Any]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pictures.report import counted
+
 from ..cores import processor_name
 from ..table import format_table
 
@@ -117,5 +119,6 @@ def format_report(report: Report) -> str:
     engine = setting.get("engine", f"torch {setting['torch']}")
     where = f"{setting['processor']}, threads: {setting['threads']}, {engine}"
     table = format_table(["part", "parameters", "multiply-adds", "ms", "10 %", "90 %"], rows)
-    speed = f"{frames_per_second(report):.1f} frames per second (medians of {setting['repeat']} repetitions)"
+    medians = f"medians of {counted(setting['repeat'], 'repetitions')}"
+    speed = f"{frames_per_second(report):.1f} frames per second ({medians})"
     return f"{what}\n{where}\n\n{table}\n\n{speed}"

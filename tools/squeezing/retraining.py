@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from backbones import load_weights
 from backbones.files import write_atomically
 from compress import Distiller, Pruning, Settings, Sharing
+from pictures.report import counted
 
 from ..configuration.config import find_config, load_config
 from ..configuration.training_config import BinarizeConfig, TrainingConfig
@@ -58,7 +59,7 @@ def retrain(args: argparse.Namespace, name: str, weights: Path, settings: Settin
             raise ValueError(f"{find_config(args.config)} makes the net binary; that is for --method bwn or xnor")
         sizes = config.late_sizes.sizes if config.late_sizes else config.sizes
         for stage, epochs, rate, hold, words in stages:
-            screen.say(f"{stage}: {epochs} epochs in {folder / stage}")
+            screen.say(f"{stage}: {counted(epochs, 'epochs')} in {folder / stage}")
             changed = dataclasses.replace(_changed(config, weights, epochs, rate), sizes=sizes, late_sizes=None)
             begun_with = _begun_with(folder / stage, weights, {**words, "skip": settings.skip})
             net, held = _train(changed, folder / stage, args.device, screen, hold, begun_with)
@@ -75,7 +76,7 @@ def retrain_binary(args: argparse.Namespace, name: str, weights: Path, binarize:
     """
     with _training(args, name) as (config, folder, screen):
         stage, epochs = folder / binarize.mode, args.epochs or config.epochs
-        screen.say(f"{binarize.mode}: {epochs} epochs in {stage}")
+        screen.say(f"{binarize.mode}: {counted(epochs, 'epochs')} in {stage}")
         late = config.late_sizes if config.late_sizes and config.late_sizes.after < epochs else None
         changed: Any = _changed(config, weights, epochs, 1.0)  # of a task whose configs know `binarize`
         if changed.binarize is not None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pictures.images import read_image
+from pictures.images import DAMAGE, read_image
 
 from .sampler import Request, Size
 
@@ -170,6 +170,6 @@ def _is_whole(path: Path) -> bool:
                     picture.load()
                     return True
         read_image(path)
-    except (ValueError, OSError, SyntaxError):
+    except DAMAGE:
         return False
     return True

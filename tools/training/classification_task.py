@@ -28,7 +28,7 @@ from .teaching import teach_classifier
 class ClassificationTask:
     """See `TrainingTask`. The classes are the folders of the train part."""
 
-    free_keys: tuple[str, ...] = ()
+    free_keys = ("model.weights", "model.backbone_weights")
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.config = config

@@ -23,6 +23,7 @@ from detect.metrics import coco_results, evaluate_detections
 from detect.registry import DETECTORS, find_weights, read_saved
 from detect.results import Detections, Target
 from detect.transforms import Resize, SSDAugmentation, Transform
+from pictures.report import counted
 from pictures.splits import read_split
 
 from ..configuration.detection_config import (
@@ -37,6 +38,7 @@ from ..configuration.detection_config import (
 )
 from ..configuration.schema import arguments, convert, section
 from .binary_choice import choose_layers
+from .known_classes import say_other_size
 from .sampler import Request
 from .teaching import open_peer, taught_pictures, teach_detector
 from .training_task import PictureSet
@@ -57,6 +59,8 @@ class DetectionTask:
         data = config.data
         with section("data.train"):
             boxed = open_data(data, data.train, data.class_names, augmentation)
+            if config.distill is None:
+                refuse_no_objects(boxed)
         self.class_names = boxed.class_names
         with section("distill"):
             self._peer = open_peer(config.distill, self.class_names)
@@ -122,6 +126,15 @@ def open_data(
     raise TypeError(f"no reader is known for {type(data).__name__} with {type(part).__name__}")
 
 
+def refuse_no_objects(data: BoxedPictures) -> None:
+    """ValueError, with the reasons, where no picture has an object to learn from."""
+    report = data.report
+    if not report.boxes:
+        others = [f"{counted(report.other_classes, 'boxes')} of other classes not read"] if report.other_classes else []
+        reasons = "; ".join([*others, *report.defects()]) or f"none in {counted(report.pictures, 'pictures')}"
+        raise ValueError(f"{data.annotations} leads to no usable box: {reasons}")
+
+
 def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> TwoStageDetector:
     """The config's detector for these classes. ValueError for an option that its builder does not have."""
     options: dict[str, Any] = dict(config.model)
@@ -132,7 +145,7 @@ def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> TwoStag
     weights = _weights(options.pop("weights", None))
     new_classes = convert(options.pop("new_classes", False), bool, "model.new_classes")
     if weights is not None:
-        _check_classes(name, weights, class_names, new_classes)
+        _check_start(name, weights, class_names, new_classes, config.eval_size)
     checked = arguments(find_builder(DETECTORS, name), options, "model")
     net = detect.create_detector(
         name,
@@ -147,16 +160,22 @@ def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> TwoStag
     return net
 
 
-def _check_classes(name: str, weights: Any, class_names: tuple[str, ...], new_classes: bool) -> None:
-    """ValueError where the classes of the weights and of the data are the same, or not, against what is said."""
+def _check_start(
+    name: str, weights: Any, class_names: tuple[str, ...], new_classes: bool, eval_size: Sequence[int]
+) -> None:
+    """ValueError where the classes of the weights and of the data are the same, or not, against what is said; a line
+    where the weights are of another input size.
+    """
     path = find_weights(name, weights)
-    saved = read_saved(path, name).class_names
+    words = read_saved(path, name)
+    saved = words.class_names
     knows = f"{path} knows the classes {', '.join(saved[:5])}"
     if saved and saved != class_names and not new_classes:
         has = f"the data has {', '.join(class_names[:5])}"
         raise ValueError(f"{knows}; {has}; model.new_classes: true starts what depends on them anew")
     if saved == class_names and new_classes:
-        raise ValueError(f"{knows}, as the data does: without model.new_classes their last layer is kept")
+        raise ValueError(f"{knows}, as the data does: remove model.new_classes, and their last layer is kept")
+    say_other_size(path, words.options, eval_size)
 
 
 def _weights(value: Any) -> Any:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,12 +21,17 @@ from torch import nn
 
 from ..configuration.training_config import EarlyStopConfig, EmaConfig
 from ..progress import format_seconds
+from ..termination import polite_kills
 from .freezing import BATCH_NORMS
 from .journal import Clock, Journal, Screen
 from .processes import Processes, largest
 from .schedule import Factor
 
 _UNDEFINED = -1.0  # what COCO's rule says where the truth leaves a figure undefined
+
+
+def _is_defined(figure: float) -> bool:
+    return math.isfinite(figure) and figure != _UNDEFINED
 
 
 class StoppedError(RuntimeError):
@@ -128,7 +134,7 @@ class JournalHook(Hook):
         assert self.journal is not None
         self.journal.write("val", runner.iter, figures, epoch=runner.epoch + 1)
         overall = [(name, value) for name, value in figures.items() if "/" not in name]  # not those of single classes
-        shown = " ".join(f"{name} {value:.4f}" for name, value in overall[:6])
+        shown = " ".join(f"{name} {f'{value:.4f}' if _is_defined(value) else '-'}" for name, value in overall[:6])
         self.screen.say(f"epoch {runner.epoch + 1}: {shown} ({format_seconds(self.validation_seconds)})")
 
     def close(self) -> None:
@@ -175,7 +181,7 @@ class BestHook(Hook):
         """See the class."""
         figures = metrics or {}
         score, name = float(figures[self.monitor]), self.monitor.removeprefix("val/")
-        is_defined = math.isfinite(score) and score != _UNDEFINED
+        is_defined = _is_defined(score)
         if self.score is not None and not (is_defined and score > self.score):
             return
         self.score, self.step = score if is_defined else None, runner.iter
@@ -222,7 +228,8 @@ class CheckpointHook(Hook):
 
 
 class StopHook(Hook):
-    """Turns Ctrl-C and SIGTERM into a stop between two steps: saves, raises StoppedError. The second is at once.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a stop between two steps: saves, raises StoppedError. A second Ctrl-C or
+    SIGTERM is at once; SIGHUP, which comes twice where a terminal closes, never is.
 
     Of several processes all stop after the same step, also where only one got the signal.
     """
@@ -237,16 +244,20 @@ class StopHook(Hook):
     def before_train(self, runner: Runner) -> None:  # noqa: ARG002
         """From here on signals wait for the end of a step."""
         self._process = os.getpid()
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, *polite_kills())}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if os.getpid() != self._process:
             return  # a loader's worker, on its way to a process group of its own
-        self.give_back()
+        for pressed in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(pressed, self._before[pressed])
+        if self.asked is not None:
+            return
         self.asked = number
         if self.processes.is_first:
-            # Not by print, which may be what the signal has interrupted.
-            os.write(2, b"\nstopping after this step; once more to stop without saving\n")
+            # Not by print, which may be what the signal has interrupted; the terminal may be the one that closed.
+            with suppress(OSError):
+                os.write(2, b"\nstopping after this step; once more to stop without saving\n")
 
     def _is_asked(self) -> bool:
         """Whether any process was asked; all must call."""

@@ -26,7 +26,7 @@ from segment.transforms import ScaleCropFlip
 
 from ..configuration.joint_config import JointConfig, JointPart
 from ..configuration.schema import arguments, convert, section
-from .detection_task import DetectionMetric, open_data
+from .detection_task import DetectionMetric, open_data, refuse_no_objects
 from .joint_data import Entry, LearntPictures, ScoredPictures, collate
 from .known_classes import refuse_other_classes
 from .sampler import Request, Size
@@ -122,7 +122,10 @@ def _open_boxed(config: JointConfig) -> BoxedPictures:
         augmentation = SSDAugmentation(**arguments(SSDAugmentation, config.augmentation.boxes, "augmentation.boxes"))
     data = config.data.boxes
     with section("data.boxes.train"):
-        return open_data(data, data.train, data.class_names, augmentation)
+        boxed = open_data(data, data.train, data.class_names, augmentation)
+        if config.learn != "masks":
+            refuse_no_objects(boxed)
+    return boxed
 
 
 def _open_labelled(config: JointConfig) -> JoinedPictures:

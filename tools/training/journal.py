@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 import time
@@ -12,11 +14,14 @@ from typing import Any
 
 from backbones.files import write_atomically
 
+_READER_GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads any more, a terminal that closed
+
 
 class Screen:
     """Lines on standard output; on a terminal also one line at the bottom that is written anew.
 
-    silent: of several processes one speaks, and the others' screens show nothing.
+    silent: of several processes one speaks, and the others' screens show nothing. A screen whose reader goes away
+    (`swiftsight train CONFIG | head -4`) falls silent, and the training goes on: log.jsonl holds everything.
     """
 
     def __init__(self, *, silent: bool = False) -> None:
@@ -28,7 +33,7 @@ class Screen:
         """One line that stays."""
         if self._silent:
             return
-        print(f"\r\x1b[K{line}" if self._shown else line, flush=True)
+        self._print(f"\r\x1b[K{line}\n" if self._shown else f"{line}\n")
         if self._shown:
             self.show(self._shown)
 
@@ -36,13 +41,24 @@ class Screen:
         """The line at the bottom, as wide as the terminal; nothing where there is no terminal."""
         if self._is_terminal:
             self._shown = line[: shutil.get_terminal_size().columns - 1]
-            print(f"\r\x1b[K{self._shown}", end="", flush=True)
+            self._print(f"\r\x1b[K{self._shown}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._shown:
-            print("\r\x1b[K", end="", flush=True)
+            self._print("\r\x1b[K")
         self._shown = ""
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, end="", flush=True)
+        except OSError as error:
+            if error.errno not in _READER_GONE:
+                raise
+            self._silent, self._is_terminal, self._shown = True, False, ""
+            # What is left in the buffer goes there too, at the interpreter's last flush.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Journal:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from backbones.files import write_atomically
+from pictures.report import counted
 
 from ..configuration.config import as_plain
 from ..errors import UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .session import TrainingSession
 
 _RUN_FILES = ("config.yaml", "log.jsonl", "best.safetensors", "checkpoint_*.pt")
+_OTHER_OWN_FILES = ("not_finite_batch.pt", "squeeze.json")
 
 
 def run_session(session: TrainingSession, *, resume: bool) -> None:
@@ -38,7 +40,7 @@ def run_session(session: TrainingSession, *, resume: bool) -> None:
     if found is not None:
         session.check_resumable(found[1])
         if session.is_finished(found[1]):
-            screen.say(f"{work_dir} is finished after {found[1]['epoch']} epochs; nothing is left to train")
+            screen.say(f"{work_dir} is finished after {counted(found[1]['epoch'], 'epochs')}; nothing is left to train")
             return
     if is_first:
         plain = as_plain(config, whole_paths=True)
@@ -60,7 +62,7 @@ def _refuse_lost_run(work_dir: Path) -> None:
 
 @contextmanager
 def only_run_in(work_dir: Path) -> Iterator[None]:
-    """Make the folder, clear it of files that were never finished, and keep a second training out of it."""
+    """Make the folder, clear it of files that the run never finished, and keep a second training out of it."""
     work_dir.mkdir(parents=True, exist_ok=True)
     handle = os.open(work_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -69,8 +71,9 @@ def only_run_in(work_dir: Path) -> Iterator[None]:
     except (BlockingIOError, PermissionError):
         raise ValueError(f"another training is running in {work_dir}") from None
     else:
-        for left in work_dir.glob(".*.part"):  # a kill in the middle of writing one
-            left.unlink()
+        for name in (*_RUN_FILES, *_OTHER_OWN_FILES):
+            for left in work_dir.glob(f".{name}.part"):  # a kill in the middle of writing one
+                left.unlink()
         yield
     finally:
         os.close(handle)

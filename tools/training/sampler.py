@@ -49,7 +49,8 @@ class TrainingSampler:
         share: tuple[int, int] = (0, 1),
     ) -> None:
         if num_pictures < batch_size:
-            raise ValueError(f"batch_size is {batch_size}, but there are only {num_pictures} pictures")
+            there = f"there are only {num_pictures} pictures; expected at most {num_pictures}"
+            raise ValueError(f"batch_size is {batch_size}, but {there}")
         if batch_size % share[1]:
             near = f"{batch_size // share[1] * share[1] or share[1]}"
             raise ValueError(f"batch_size is {batch_size}; {share[1]} processes need a multiple, such as {near}")

@@ -34,3 +34,12 @@ def learning_rate_factor(config: ScheduleConfig, iters_per_epoch: int, epochs: i
         return final + (1 - final) * left
 
     return factor
+
+
+def long_warmup(config: ScheduleConfig, steps: int) -> str | None:
+    """What to say of a warm-up that takes half of a training's steps or more, else None."""
+    if not config.warmup_iters or 2 * config.warmup_iters < steps:
+        return None
+    part = f"all {steps}" if config.warmup_iters >= steps else f"{config.warmup_iters} of the {steps}"
+    taken = f"the warm-up of {config.warmup_iters} steps takes {part} steps of this training"
+    return f"{taken}; schedule.warmup_iters should be far smaller"

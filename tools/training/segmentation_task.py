@@ -24,7 +24,7 @@ from segment.transforms import ScaleCropFlip
 from ..configuration.schema import arguments, convert, section
 from ..configuration.segmentation_config import SegmentationConfig
 from .binary_choice import choose_layers
-from .known_classes import refuse_other_classes
+from .known_classes import refuse_other_classes, say_other_size
 from .sampler import Request
 from .segmentation_data import WholePictures, open_pictures, prepare_pictures, refuse_mixed_sizes
 from .teaching import teach_segmenter, with_unlabelled
@@ -111,7 +111,9 @@ def create_net(config: SegmentationConfig, class_names: tuple[str, ...], weights
         options.pop("backbone_weights", None)
     if start is not None and weights is None:
         path = find_weights(name, start)
-        refuse_other_classes(f"{path} knows", read_saved(path, name).class_names, class_names)
+        saved = read_saved(path, name)
+        refuse_other_classes(f"{path} knows", saved.class_names, class_names)
+        say_other_size(path, saved.options, config.eval_size)
     checked = arguments(find_builder(SEGMENTERS, name), options, "model")
     net = create_segmenter(
         name, num_classes=len(class_names), weights=weights or start, input_size=config.eval_size, **checked

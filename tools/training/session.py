@@ -17,6 +17,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch import nn
 
 from compress.distill import Distiller
+from pictures.report import counted
 
 from ..configuration.config import DEFAULT_TASK, as_plain, differences
 from ..configuration.schema import section
@@ -40,7 +41,8 @@ from .journal import Screen
 from .processes import Processes, gather
 from .runner import ClippingOptimWrapper, NotFiniteError, Task, TrainingRunner
 from .sampler import TrainingSampler, repeat_factors
-from .schedule import learning_rate_factor
+from .schedule import learning_rate_factor, long_warmup
+from .score_rule import scores_otherwise
 from .tasks import open_task
 
 _NUMBERS = itertools.count()  # mmengine keeps what belongs to a run under its name, as long as the process lives
@@ -50,9 +52,6 @@ Checkpoint = tuple[Path, dict[str, Any]]
 _FREE = ("workers", "log_every", "checkpoint")
 # What it may not change: the saved tensors would not fit, or would mean something else.
 _FIXED = ("task", "model", "freeze", "binarize", "data.class_names", "optimizer.kind", "optimizer.lr_factors", "ema")
-
-# What says how a validation scores: figures before and after a change are no more of the same.
-_SCORING = ("monitor", "eval_size", "data.val", "data.boxes.val", "data.masks.val")
 
 
 class TrainingSession:
@@ -117,7 +116,7 @@ class TrainingSession:
             if _is_under(key, _FIXED):
                 raise ValueError(f"cannot resume: {key} was {then!r} and is {now!r} now; choose another --work-dir")
             self.screen.say(f"warning: {key} was {then!r} and is {now!r} now: not the run that it would have been")
-        self._scored_otherwise = any(_is_under(key, _SCORING) for key in changes)
+        self._scored_otherwise = scores_otherwise(changes)
         self._check_same_data(state.get("data", self._data_state()))
         self._check_same_processes(1 + len(state.get("random_elsewhere", ())))
 
@@ -331,7 +330,10 @@ class TrainingSession:
         if config.freeze:
             left = sum(parameter.numel() for parameter in self.net.parameters() if parameter.requires_grad)
             self.screen.say(f"frozen: {', '.join(config.freeze)}; {left:,} parameters learn")
-        size = f"{config.epochs} epochs of {len(self.sampler)} batches of {config.batch_size}"
+        warning = long_warmup(config.schedule, len(self.sampler) * config.epochs)
+        if warning is not None:
+            self.screen.say(f"warning: {warning}")
+        size = f"{counted(config.epochs, 'epochs')} of {counted(len(self.sampler), 'batches')} of {config.batch_size}"
         shared = f" shared by {self.processes.count} processes" if self.processes.count > 1 else ""
         self.screen.say(f"{size}{shared}, in {self.work_dir}")
 

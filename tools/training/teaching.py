@@ -143,7 +143,8 @@ def taught_pictures(
     if config is None or isinstance(config.teacher, DetectorTeacher):
         return data
     if isinstance(config.teacher, ResultsTeacher):
-        return AnsweredPictures(data, read_results(config.teacher.file), str(config.teacher.file))
+        rows, source = read_results(config.teacher.file), str(config.teacher.file)
+        return AnsweredPictures(data, rows, source, object_score=config.teacher.object_score)
     assert peer is not None  # `open_peer` opened it
     classes = list(zip(data.category_ids, data.class_names, strict=True))
     bare = [
