@@ -49,7 +49,7 @@ def create_net(name: str, weights: Path) -> Net:
 
 def is_shipped(path: Path) -> bool:
     """Whether a weights file is one that comes with swiftsight."""
-    return path in (*detect.shipped_weights().values(), *segment.shipped_weights().values())
+    return any(path in floor.shipped_weights().values() for floor in (detect, segment, joint))
 
 
 def refuse_weights_file(model: str) -> None:

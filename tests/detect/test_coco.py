@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from detect.formats.boxed_pictures import collate
 from detect.formats.coco import CocoDetection
 from detect.transforms import Resize, SSDAugmentation, Transform, Transformed
+from pictures.report import counted
 from pictures.splits import read_split
 
 Json = dict[str, Any]
@@ -104,9 +105,17 @@ def test_the_report_counts_and_says_why_and_where(folder: Path) -> None:
     assert report.dropped == {"no area": 3, "outside the picture": 2, "not finite": 3}
     text = str(report)
     assert "\n" not in text
-    assert "3 pictures (1 without objects), 3 boxes and 1 crowd regions" in text
+    assert "3 pictures (1 without objects), 3 boxes and 1 crowd region" in text
     assert "3 boxes dropped: not finite (annotation 7 in b.png" in text
     assert "1 box clipped" in text
+
+
+def test_one_is_no_plural() -> None:
+    nouns = ("boxes", "pictures", "label files left out: without a picture", "class folders", "epochs", "batches")
+    assert [counted(1, noun) for noun in nouns] == [
+        "1 box", "1 picture", "1 label file left out: without a picture", "1 class folder", "1 epoch", "1 batch",
+    ]  # fmt: skip
+    assert [counted(number, "boxes") for number in (0, 2)] == ["0 boxes", "2 boxes"]
 
 
 def test_strict_stops_at_what_would_be_dropped(folder: Path) -> None:

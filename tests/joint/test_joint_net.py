@@ -356,3 +356,12 @@ def test_it_learns_two_pictures_by_heart():
         assert answer.detections.labels[0] == 1
         assert pairwise_iou(answer.detections.boxes[:1], boxes.boxes).item() > 0.6
         assert (answer.segmentation.labels == classes).float().mean() > 0.95
+
+
+def test_the_shipped_pair_has_the_shipped_detectors_boxes():
+    detector, _ = apart(create_joint("joint_thundernet_bisenet_shufflenet_v2_x0_5", weights="person"))
+    alone = create_detector("thundernet_shufflenet_v2_x0_5", weights="person").state_dict()
+    state = detector.state_dict()
+    assert state.keys() == alone.keys()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(state[name], tensor, rtol=0, atol=0)

@@ -176,10 +176,10 @@ def test_wrong_words_get_a_line(exported_detector, words, code, why, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_into_is_told_before_the_work(exported_detector, tmp_path, monkeypatch, capsys):
+def test_a_folder_that_cannot_be_written_into_is_told_before_the_work(block_weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("swiftsight_tools.destinations.os.access", lambda *_: False)
     monkeypatch.setattr(export, "create_net", lambda *_: pytest.fail("the work began"))
-    code, said = _run(capsys, "--weights", exported_detector.weights, "--output", tmp_path / "net.onnx")
+    code, said = _run(capsys, "--weights", block_weights, "--output", tmp_path / "net.onnx")
     assert (code, said) == (1, f"swiftsight: cannot write into the folder {tmp_path}\n")
 
 
