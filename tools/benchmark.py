@@ -94,7 +94,7 @@ def measure(args: argparse.Namespace) -> Report:
         return _measure_net(args, find_builder(JOINTS, args.model), joint.create_joint, joint.Predictor, JOINT_STAGES)
     if args.model in list_backbones():
         return _measure_backbone(args)
-    refuse_weights_file(args.model)
+    refuse_weights_file(args.model, ", behind the name of its net")
     names = [*detect.list_detectors(), *segment.list_segmenters(), *joint.list_joints(), *list_backbones()]
     near = nearest(args.model, names)
     raise ValueError(

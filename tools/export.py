@@ -12,7 +12,7 @@ from detect import TwoStageDetector
 from detect.deployed import EXPORTABLE
 from joint import JointNet
 
-from .destinations import prepare_file
+from .destinations import prepare_file, refuse_file
 from .engines.export_check import check_pictures
 from .engines.export_file import NO_LICENCE, settings_for, words_for, write_export
 from .engines.exported_words import FLOAT, INT8, SUFFIXES
@@ -93,6 +93,7 @@ def _check_words(args: argparse.Namespace) -> str:
     if args.free_size and args.resize:
         raise UsageError("--free-size and --resize do not go together: pictures are seen as they are, or resized")
     check_int8_words(args)
+    refuse_file(args.output.parent)
     if not args.output.parent.is_dir():
         raise FileNotFoundError(f"no folder {args.output.parent} for {args.output.name}")
     prepare_file(args.output)

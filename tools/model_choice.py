@@ -52,10 +52,10 @@ def is_shipped(path: Path) -> bool:
     return any(path in floor.shipped_weights().values() for floor in (detect, segment, joint))
 
 
-def refuse_weights_file(model: str) -> None:
-    """ValueError where the word for a net is a file of weights."""
+def refuse_weights_file(model: str, more: str = "") -> None:
+    """ValueError where the word for a net is a file of weights; `more` ends its line."""
     if Path(model).suffix.lower() in (".safetensors", packed_file.SUFFIX):
-        raise ValueError(f"{model} is a weights file; give it by --weights {model}")
+        raise ValueError(f"{model} is a weights file; give it by --weights {model}{more}")
 
 
 def _shipped_as(data_set: str, shipped: Mapping[str, Path]) -> Path | None:

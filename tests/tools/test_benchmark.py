@@ -220,7 +220,11 @@ def test_noise_where_no_sample_picture_is_installed(monkeypatch: pytest.MonkeyPa
             1,
             "no detector, segmenter, joint net or backbone is called 'bisenet_xception93' (nearest: 'bi",
         ),
-        (["a/best.safetensors"], 1, "a/best.safetensors is a weights file; give it by --weights a/best.safetensors"),
+        (
+            ["a/best.safetensors"],
+            1,
+            "a/best.safetensors is a weights file; give it by --weights a/best.safetensors, behind",
+        ),
         (["snet49", "--batch", "0"], 2, "--batch 0: expected at least 1"),
         (["snet49", "--repeat", "-1"], 2, "--repeat -1: expected at least 1"),
         (["snet49", "--picture", "a.png"], 2, "--picture"),

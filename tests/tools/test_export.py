@@ -163,6 +163,7 @@ def test_a_missing_package_is_named(exported_detector, tmp_path, monkeypatch, ca
         (["--output", "net.onnx", "--int8"], 2, "--int8 needs pictures to calibrate on: --calibration DIR"),
         (["--output", "net.onnx", "--float-heads"], 2, "go with --int8"),
         (["--output", "no/folder/net.onnx"], 1, "no folder no/folder for net.onnx"),
+        (["--output", f"{__file__}/net.onnx"], 1, f"{__file__} is a file; expected a folder"),
         (["--output", "net.onnx", "--pictures", "nowhere"], 1, "no folder of pictures at nowhere"),
         (["--output", "net.onnx", "--size", "50", "96"], 1, "both sides must be multiples of 16 (nearest: 48x96)"),
         (["--output", "net.onnx", "--score-threshold", "2"], 1, "score_threshold is 2.0; expected a number in 0..1"),
