@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -142,7 +141,7 @@ def create_net(config: DetectionConfig, class_names: tuple[str, ...]) -> TwoStag
     for key, source in (("num_classes", "data.class_names"), ("input_size", "eval_size")):
         if key in options:
             raise ValueError(f"model.{key} follows from {source}; set that instead")
-    weights = _weights(options.pop("weights", None))
+    weights = convert(options.pop("weights", None), str | Path | None, "model.weights")
     new_classes = convert(options.pop("new_classes", False), bool, "model.new_classes")
     if weights is not None:
         _check_start(name, weights, class_names, new_classes, config.eval_size)
@@ -176,13 +175,6 @@ def _check_start(
     if saved == class_names and new_classes:
         raise ValueError(f"{knows}, as the data does: remove model.new_classes, and their last layer is kept")
     say_other_size(path, words.options, eval_size)
-
-
-def _weights(value: Any) -> Any:
-    """A word ("person") for shipped weights, else a path that may be relative to the config's folder."""
-    if isinstance(value, str) and not Path(value).suffix and os.sep not in value:
-        return str(value)
-    return convert(value, Path | None, "model.weights")
 
 
 class DetectionMetric(BaseMetric):

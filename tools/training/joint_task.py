@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -180,7 +179,7 @@ def create_net(config: JointConfig, names: ClassNames, weights: Path | None = No
             raise ValueError(f"model.{key} follows from {source}")
     said = {key: options.pop(key, None) for key in _WEIGHTS}
     if weights is None:
-        start = {key: _weights(value, f"model.{key}") for key, value in said.items()}
+        start = {key: convert(value, str | Path | None, f"model.{key}") for key, value in said.items()}
     else:
         start = {"weights": weights}
         for key in ("backbone_weights", "backbone_of"):
@@ -194,13 +193,6 @@ def create_net(config: JointConfig, names: ClassNames, weights: Path | None = No
             refuse_other_classes(f"the {kind}'s weights know", part.class_names, wanted)
         part.class_names = wanted
     return net
-
-
-def _weights(value: Any, key: str) -> Any:
-    """A word ("person") for shipped weights, else a path that may be relative to the config's folder."""
-    if isinstance(value, str) and not Path(value).suffix and os.sep not in value:
-        return str(value)
-    return convert(value, Path | None, key)
 
 
 class JointMetric(BaseMetric):

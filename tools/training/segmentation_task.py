@@ -106,7 +106,7 @@ def create_net(config: SegmentationConfig, class_names: tuple[str, ...], weights
     for key, source in (("num_classes", "the classes of the data"), ("input_size", "eval_size")):
         if key in options:
             raise ValueError(f"model.{key} follows from {source}")
-    start = convert(options.pop("weights", None), Path | None, "model.weights")
+    start = convert(options.pop("weights", None), str | Path | None, "model.weights")
     if weights is not None:
         options.pop("backbone_weights", None)
     if start is not None and weights is None:
