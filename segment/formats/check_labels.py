@@ -42,22 +42,12 @@ def check_labels(
 ) -> LabelCounts:
     """Count the classes in all labels of `data`, several files at once (threads: None for one per processor).
 
-    progress: passes on what it is given and may show how far it is: (counts one by one, how many there will be); called
-    once for each set that `data` was joined from.
+    progress: passes on what it is given and may show how far it is: (counts one by one, how many there will be).
     Raises ValueError in one line, with the file and the fix, for the first picture whose labels hold a value that is
     neither a class nor ignored, are of another size than the picture or cannot be read; and where the labels as a whole
     say nothing, or are 0/255 masks that are read as classes.
     """
-    parts = [_count_part(part, progress, threads) for part in data.parts]
-    pixels, pictures = (np.sum(counts, axis=0) for counts in zip(*parts, strict=True))
-    return LabelCounts(data.class_names, pixels[:-1], pictures[:-1], int(pixels[-1]))
-
-
-def _count_part(
-    data: LabelledPictures, progress: Progress | None, threads: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [C + 1] and pictures [C + 1] of each class, what is ignored last. Raises as `check_labels`."""
-    pixels = np.zeros(data.num_classes + 1, np.int64)
+    pixels = np.zeros(data.num_classes + 1, np.int64)  # those to ignore come last
     pictures = np.zeros(data.num_classes + 1, np.int64)
     values = np.zeros(256, np.int64)
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
@@ -72,7 +62,7 @@ def _count_part(
             pool.shutdown(cancel_futures=True)
             raise
     _refuse_whole(data, values, pixels)
-    return pixels, pictures
+    return LabelCounts(data.class_names, pixels[:-1], pictures[:-1], int(pixels[-1]))
 
 
 def _refuse_whole(data: LabelledPictures, values: np.ndarray, pixels: np.ndarray) -> None:

@@ -35,16 +35,6 @@ class LabelReport:
         self.left_out[reason] += 1
         self.examples.setdefault(reason, name)
 
-    @classmethod
-    def joined(cls, reports: Sequence[LabelReport]) -> LabelReport:
-        """One report on all that the others report on."""
-        whole = cls()
-        for report in reports:
-            whole.pictures += report.pictures
-            whole.left_out += report.left_out
-            whole.examples = report.examples | whole.examples
-        return whole
-
     def __str__(self) -> str:
         reasons = [f"{count} {reason} (first {self.examples[reason]})" for reason, count in self.left_out.items()]
         return "; ".join([f"{self.pictures} pictures", *reasons])
@@ -79,11 +69,6 @@ class LabelledPictures(Dataset[tuple[Tensor, Tensor]]):
         self.report = report or LabelReport()
         self.report.pictures = len(self.file_names)
         self._kept: tuple[PictureCache, PictureCache] | None = None  # pictures, labels
-
-    @property
-    def parts(self) -> tuple[LabelledPictures, ...]:
-        """The sets that this one is made of: itself, where it was not joined from others."""
-        return (self,)
 
     @property
     def num_classes(self) -> int:

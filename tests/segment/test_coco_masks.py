@@ -13,9 +13,6 @@ from pycocotools import mask as coco_mask
 
 from segment.formats.check_labels import check_labels
 from segment.formats.coco_masks import CocoMasks, decode_counts
-from segment.formats.joined_pictures import JoinedPictures
-from segment.formats.mask_folder import MaskFolder
-from segment.transforms import ScaleCropFlip
 
 HEIGHT, WIDTH = 6, 8
 
@@ -184,40 +181,3 @@ def test_the_real_crowds(data_dir: Path) -> None:
     assert counts.ignored > 0
     assert all_counts.ignored == 0
     assert all_counts.pixels[1] == counts.pixels[1] + counts.ignored
-
-
-def test_two_sets_as_one(write, tmp_path_factory: pytest.TempPathFactory) -> None:
-    persons = CocoMasks(*write([object_of(1, [rectangle(0, 0, 2, 2)]), object_of(1, None, image=2)], images=2),
-                        class_names=["person"])  # fmt: skip
-    folder = tmp_path_factory.mktemp("masks")
-    for part in ("images", "labels"):
-        (folder / part).mkdir()
-    for number in range(3):
-        Image.new("RGB", (5, 5)).save(folder / "images" / f"{number}.png")
-        Image.new("L", (5, 5), 255).save(folder / "labels" / f"{number}.png")
-    masks = MaskFolder(folder / "images", folder / "labels", ["background", "person"], kind="binary")
-    joined = JoinedPictures([persons, masks], transform=ScaleCropFlip())
-    assert [int((joined[index][1] == 1).sum()) for index in range(4)] == [4, 25, 25, 25]
-    assert joined.file_names == ("1.png", "0.png", "1.png", "2.png")
-    assert joined[3, 5, (8, 9)][0].shape == (3, 8, 9)
-    assert str(joined.report) == "4 pictures; 1 left out because an object has no outline (first 2.png)"
-    counts = check_labels(joined)
-    np.testing.assert_array_equal(counts.pixels, [HEIGHT * WIDTH - 4, 4 + 75])
-    np.testing.assert_array_equal(counts.pictures, [1, 4])
-    with pytest.raises(IndexError):
-        joined[4]
-    with pytest.raises(ValueError, match="other classes, background, person and dog, person"):
-        JoinedPictures([persons, MaskFolder(folder / "images", folder / "labels", ["dog", "person"], kind="binary")])
-    with pytest.raises(ValueError, match="no part was given"):
-        JoinedPictures([])
-
-
-def test_masks_read_as_classes_are_found_in_each_part(write, tmp_path: Path) -> None:
-    persons = CocoMasks(*write([object_of(1, [rectangle(0, 0, 2, 2)])]), class_names=["person"])
-    for part in ("images", "labels"):
-        (tmp_path / part).mkdir()
-    Image.new("RGB", (5, 5)).save(tmp_path / "images" / "a.png")
-    Image.fromarray(np.eye(5, dtype=np.uint8) * 255).save(tmp_path / "labels" / "a.png")
-    masks = MaskFolder(tmp_path / "images", tmp_path / "labels", ["background", "person"])
-    with pytest.raises(ValueError, match="are these 0/255 masks"):
-        check_labels(JoinedPictures([persons, masks]))
