@@ -51,7 +51,7 @@ class PickedPointwise(nn.Conv2d):
     def forward(self, features: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, ceil(H/stride), ceil(W/stride)]."""
         rows, columns = self.stride
-        return F.conv2d(features[..., ::rows, ::columns], self.weight)
+        return F.conv2d(features[..., ::rows, ::columns], self.weight, self.bias)
 
 
 def pointwise(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:

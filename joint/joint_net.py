@@ -28,7 +28,7 @@ class JointNet(nn.Module):
     """backbone, once -> what the detector does with its maps, and what the segmenter does with its maps.
 
     Takes the parts over: their own backbones go, and each reads those maps of `backbone` that are like its own's.
-    Pictures are normalised as the detector does it, for both. segmenter_weight: what the segmenter's losses are
+    Pictures are normalised for both as `backbone` expects it. segmenter_weight: what the segmenter's losses are
     multiplied with. Raises ValueError where the backbone does not give what a part reads.
     """
 
@@ -54,8 +54,9 @@ class JointNet(nn.Module):
         del detector.backbone, segmenter.backbone
         self.detector, self.segmenter = detector, segmenter
         detector.input_size = segmenter.input_size = self.input_size
-        segmenter.mean.copy_(detector.mean)
-        segmenter.std.copy_(detector.std)
+        for part in (detector, segmenter):
+            part.mean.copy_(torch.tensor(backbone.input_mean).view(1, 3, 1, 1))
+            part.std.copy_(torch.tensor(backbone.input_std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> RawJoint:
         """images [N, 3, H, W] uint8 or float, RGB 0..255, H and W multiples of 16."""

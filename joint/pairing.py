@@ -70,8 +70,6 @@ def joint(
     if detector_weights is not None and segmenter_weights is not None:
         _check_normalisation(finder, labeller)
     owner, other = (finder, labeller) if backbone_of == "detector" else (labeller, finder)
-    other.mean.copy_(owner.mean)
-    other.std.copy_(owner.std)
     whole = _one_backbone(backbone, backbone_options, owner.backbone, other.backbone)
     height, width = finder.input_size if input_size is None else input_size
     return JointNet(whole, finder, labeller, input_size=(height, width), segmenter_weight=segmenter_weight)

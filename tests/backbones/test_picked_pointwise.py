@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from backbones.fusion import fused_copy
 from backbones.xception import PickedPointwise
 
 
@@ -28,3 +29,10 @@ def test_eight_channels_last_survive_the_backward_pass():
         features = torch.randn(2, 8, 128, 128).contiguous(memory_format=torch.channels_last).requires_grad_()
         layer(features).square().sum().backward()
         assert features.grad.isfinite().all()
+
+
+def test_its_norm_can_be_folded_into_it():
+    pair = torch.nn.Sequential(PickedPointwise(5, 6, 2), torch.nn.BatchNorm2d(6)).eval()
+    torch.nn.init.normal_(pair[1].bias)
+    features = torch.randn(2, 5, 7, 10)
+    torch.testing.assert_close(fused_copy(pair)(features), pair(features))

@@ -28,14 +28,16 @@ def weights(net: nn.Sequential, index: int) -> list[float]:
 
 
 def test_a_density_for_each_layer_by_name_or_kind(net) -> None:
+    before = {layer.key: layer.weight.detach().clone() for layer in layers_of(net)}
     pruning = prune_(net, density={"conv": 0.25, "fc": 0.1, "5": 0.5})
     kept = {key: int(mask.sum()) for key, mask in pruning.masks.items()}
     assert kept == {"0.weight": 54, "4.weight": 64, "5.weight": 50}
     assert pruning.density == pytest.approx((54 + 64 + 50) / (216 + 640 + 100))
     for layer in layers_of(net):
-        smallest = layer.weight.abs()[layer.weight != 0].min()
-        assert int((layer.weight != 0).sum()) == kept[layer.key]
-        assert smallest > 0
+        is_kept, original = layer.weight != 0, before[layer.key]
+        assert int(is_kept.sum()) == kept[layer.key]
+        assert torch.equal(layer.weight[is_kept], original[is_kept])
+        assert original[is_kept].abs().min() > original[~is_kept].abs().max()
 
 
 def test_the_largest_are_kept_and_zero_has_no_sign() -> None:

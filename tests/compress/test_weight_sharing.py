@@ -93,6 +93,17 @@ def test_a_step_moves_a_cluster_by_the_sum_of_its_gradients() -> None:
     torch.testing.assert_close(net.weight, torch.tensor([[0.1, 1.0, 0.1, 0.0]]))
 
 
+def test_a_pruned_weight_has_no_gradient() -> None:
+    """Else it would count where gradients are clipped. 1 + 3 for the pair; 7 and 5 would be those of the zeros."""
+    net = nn.Linear(5, 1, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.5, 2.0, 0.5, 0.0, 0.0]]))
+    sharing_of(net).hold(torch.optim.SGD(net.parameters(), lr=0.1))
+    net(torch.tensor([[1.0, 10.0, 3.0, 7.0, 5.0]])).sum().backward()
+    assert net.weight.grad is not None
+    assert net.weight.grad.tolist() == [[4.0, 10.0, 4.0, 0.0, 0.0]]
+
+
 def test_momenta_of_each_weight_for_itself_are_forgotten(net) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     net(torch.randn(3, 3, 4, 4)).square().sum().backward()

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from compress.distill import Distiller
 from compress.hints import Hint
 from detect import create_detector, save_detector
-from detect.distill import BoxLesson, ProposalLesson, Taught, box_opinions, complete
+from detect.distill import BoxLesson, Judge, ProposalLesson, Taught, box_opinions, complete
 from detect.formats.coco import CocoDetection
 from detect.formats.taught_pictures import AnsweredPictures, AskedPictures, JoinedTaught, bare_pictures
 from detect.results import Detections, DetectorOutputs, Target
+from detect.rpn import RPNOutput
 from detect.transforms import Resize, SSDAugmentation
 from detect.two_stage import TwoStageDetector
 
@@ -161,6 +162,38 @@ def test_a_net_judges_the_students_own_proposals() -> None:
     assert student.rpn.objectness.weight.grad is not None
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
+
+
+class Told(nn.Module):
+    """A head that gives these class logits whatever it is shown."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, thin: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
+        return self.logits, proposals
+
+
+def test_the_losses_of_a_second_look_by_hand() -> None:
+    """The student says 1/2 throughout. The teacher says 3/4 of the first proposal, 1/2 of the second, and a third is
+    padding; of two anchors it holds the first for an object with 3/4, the second with 1/4: 3/4 + 1/2 objects.
+    """
+    proposals = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 0, 0]]])
+    anchors = torch.tensor([[0.0, 0, 8, 8], [8, 8, 16, 16]])
+    three, nothing = math.log(3), torch.zeros(1, 3)
+    outputs = DetectorOutputs(
+        anchors, torch.zeros(1, 2, 2), nothing, proposals, nothing, proposals, torch.zeros(1, 3, 2), proposals
+    )
+    proposed = RPNOutput(nothing, torch.tensor([[[0.0, three], [three, 0.0]]]), nothing, anchors)
+    judge = Judge(proposed, nothing, Told(torch.tensor([[[three, 0.0], [0.0, 0.0], [three, 0.0]]])))
+    one = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    losses = ProposalLesson(weight=0.25, objectness_weight=3.0).losses(outputs, judge)
+    expected = {
+        "loss_soft_class": torch.tensor(0.25 * one / 2), "loss_soft_objectness": torch.tensor(3 * 2 * one / 1.25),
+    }  # fmt: skip
+    assert_close(losses, expected)
+    assert ProposalLesson(weight=0.0, objectness_weight=0.0).losses(outputs, judge) == {}
 
 
 def test_objectness_is_not_learnt_from_other_anchors() -> None:

@@ -44,6 +44,33 @@ def test_low_quality_does_not_choose_boxes_without_overlap():
     assert not found.is_positive.any()
 
 
+def objects_at(*boxes):
+    return Target(torch.tensor(boxes), torch.arange(len(boxes)), torch.zeros(len(boxes), dtype=torch.bool), 1, (99, 99))
+
+
+def test_a_best_box_of_little_overlap_is_no_background():
+    """IoU 10 x 10 / 10 x 50 = 0.2, below what makes background: one example must not have two classes."""
+    boxes, target = torch.tensor([[0.0, 0, 10, 50], [0, 0, 10, 80]]), objects_at([0.0, 0, 10, 10])
+    found = match(boxes, target, positive_iou=0.7, negative_iou=0.3, low_quality=True)
+    assert found.is_positive.tolist() == [True, False]
+    assert found.is_negative.tolist() == [False, True]
+
+
+def test_a_positive_box_stays_with_its_object_where_it_is_the_best_of_another():
+    """The second box: IoU 80 / 120 with the first object, 100 / 400 with the second, whose best it is (80 / 420)."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 2, 10, 12]])
+    target = objects_at([0.0, 0, 10, 10], [0.0, 2, 10, 42])
+    found = match(boxes, target, positive_iou=0.6, negative_iou=0.3, low_quality=True)
+    assert found.is_positive.tolist() == [True, True]
+    assert found.truth.tolist() == [0, 0]
+
+
+def test_half_of_a_box_in_a_crowd_makes_it_no_background():
+    boxes = torch.tensor([[34.0, 50, 44, 60], [35, 50, 45, 60], [36, 50, 46, 60]])  # 40 %, 50 % and 60 % inside
+    found = match(boxes, make_target(), positive_iou=0.7, negative_iou=0.3)
+    assert found.is_negative.tolist() == [True, False, False]
+
+
 def test_indices_point_past_a_crowd_that_stands_first():
     target = make_target()
     first = Target(target.boxes.flip(0), target.labels.flip(0), target.is_crowd.flip(0), 1, (300, 300))
@@ -71,6 +98,17 @@ def test_the_sample_is_filled_up_with_negatives():
     assert (len(few), len(rest)) == (1, 2)
 
 
+def test_the_sample_is_drawn_anew_each_time():
+    found = match(BOXES.repeat(50, 1), make_target(), positive_iou=0.7, negative_iou=0.3)
+    draws = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        draws.append([sorted(places.tolist()) for places in draw_sample(found, 40, 0.25)])
+    assert draws[0][0] != draws[1][0]  # 10 of 50 positives
+    assert draws[0][1] != draws[1][1]  # 30 of 100 negatives
+    assert all(len(set(places)) == len(places) for draw in draws for places in draw)
+
+
 def head_that_finds_the_last_hardest(proposals):
     """Scores so that a proposal's class loss grows with its place; no box moves."""
     logits = torch.zeros(*proposals.shape[:2], 3)
@@ -92,6 +130,32 @@ def test_ohem_keeps_the_hardest():
         box_loss="smooth_l1",
     )  # fmt: skip
     assert everything.labels[0].tolist() == [1, 1] + [2] * 30 + [IGNORED] * 4
+
+
+def test_ohem_counts_the_box_loss():
+    """Of five boxes of one object, the third and the last have a smaller class loss but boxes that are far off."""
+
+    def head(proposals):
+        logits, deltas = torch.zeros(1, 5, 3), torch.zeros(1, 5, 4)
+        logits[:, [2, 4], 0] = 1.0
+        deltas[:, [2, 4], 0] = 10.0
+        return logits, deltas
+
+    proposals = torch.tensor([[[0.0, 0, 10, 10 + row] for row in range(4)]])  # the object itself is put before them
+    setting = ProposalSampling("ohem", samples=2)
+    target = objects_at([0.0, 0, 10, 10])
+    sample = sample_proposals(proposals, [target], 2, setting, head=head, box_loss="smooth_l1")
+    assert sorted(sample.proposals[0, :, 3].tolist()) == [11, 13]
+
+
+def test_a_proposal_below_the_positive_overlap_is_background():
+    """IoU 0.5, 0.4 and 0.05 with the object, which is a proposal itself."""
+    proposals = torch.tensor([[[0.0, 0, 10, 5], [0, 0, 10, 4], [0, 0, 10, 0.5]]])
+    sample = sample_proposals(
+        proposals, [objects_at([0.0, 0, 10, 10])], 2, ProposalSampling(), head=head_that_finds_the_last_hardest,
+        box_loss="smooth_l1",
+    )  # fmt: skip
+    assert sample.labels[0].tolist() == [0, 0, 2, 2]
 
 
 def test_random_sampling_keeps_a_quarter_positive_and_pads_the_shorter_picture():

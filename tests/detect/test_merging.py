@@ -77,6 +77,12 @@ def test_a_look_has_one_vote_for_an_object():
     assert_same(merged, ([0, 0, 10, 14], 0.6), ([0, 0, 10, 10], 0.45))
 
 
+def test_two_boxes_of_one_look_do_not_join_the_same_object():
+    """Both are most like the first look's; the worse one, IoU 0.9, finds its own look there already."""
+    merged = fuse([found(([0, 0, 10, 10], 0.9)), found(([0, 0, 10, 10], 0.6), ([0, 0, 10, 9], 0.4))])
+    assert_same(merged, ([0, 0, 10, 10], 0.75), ([0, 0, 10, 9], 0.2))
+
+
 def test_one_look_and_empty_looks():
     one = found(([0, 0, 10, 10], 0.9))
     assert fuse([one]) is one

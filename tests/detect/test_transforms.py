@@ -176,20 +176,31 @@ def test_crops_overlap_an_object_enough(least: float) -> None:
     assert cropped >= (1 if least == 0.9 else 20)
 
 
-def test_an_object_whose_centre_is_cut_off_is_dropped() -> None:
-    image, boxes, crowds = blocks_on_black()
-    augment = always(crop_probability=1, crop_min_overlaps=[0.0], fill=(0, 0, 0))
-    dropped = 0
-    for seed in range(60):
-        done = augment(image, boxes, crowds, seed=seed, size=(150, 200))
-        assert len(done.boxes) > 0
-        for box, row in zip(done.boxes, done.kept, strict=True):
-            aspect = (box[2] - box[0]) / (box[3] - box[1])
-            before = (boxes[row, 2] - boxes[row, 0]) / (boxes[row, 3] - boxes[row, 1])
-            inside = (box[:2] > 0).all() and (box[2:] < [200, 150]).all()
-            assert not inside or 0.3 < aspect / before < 3.4
-        dropped += len(done.boxes) < 3
-    assert dropped > 20
+def test_windows_keep_to_their_sides_and_aspect() -> None:
+    """Of a canvas of 400 x 100 they are at least 120 x 30, and between half and twice as wide as high."""
+    augment = always(crop_min_side=0.3, crop_aspect=(0.5, 2.0), crop_trials=1000)
+    windows = augment._draw_windows((-50, -20, 350, 80), np.random.default_rng(0))
+    widths, heights = windows[:, 2] - windows[:, 0], windows[:, 3] - windows[:, 1]
+    assert 50 < len(windows) < 950, "most of what a wide canvas gives is too wide"
+    assert (widths.min() >= 120, heights.min() >= 30) == (True, True)
+    assert (widths <= 2 * heights).all()
+    assert (2 * widths >= heights).all()
+    assert (windows.min(axis=0) >= [-50, -20, -50, -20]).all()
+    assert (windows.max(axis=0) <= [350, 80, 350, 80]).all()
+
+
+def test_an_object_whose_centre_is_cut_off_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the window x 50..150, y 40..140: centres one pixel outside and inside each of its edges."""
+    centres = [(49, 90), (51, 90), (149, 90), (151, 90), (100, 39), (100, 41), (100, 139), (100, 141)]
+    boxes = np.array([[x - 10, y - 10, x + 10, y + 10] for x, y in centres], np.float32)
+    augment = always(crop_probability=1)
+    monkeypatch.setattr(augment, "_crop", lambda *_: (50, 40, 150, 140))
+    image = np.zeros((200, 200, 3), np.uint8)
+    done = augment(image, boxes, np.zeros(8, bool), seed=0, size=(100, 100))
+    assert done.kept.tolist() == [1, 2, 5, 6]
+    np.testing.assert_array_equal(done.boxes, [[0, 40, 11, 60], [89, 40, 100, 60], [40, 0, 60, 11], [40, 89, 60, 100]])
+    crowds = np.arange(8) == 0  # of the first, which is a crowd now, 9 pixels are visible
+    assert augment(image, boxes, crowds, seed=0, size=(100, 100)).kept.tolist() == [0, 1, 2, 5, 6]
 
 
 def test_crowds_stay_visible_but_never_choose_the_crop() -> None:

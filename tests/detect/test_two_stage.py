@@ -1,11 +1,14 @@
 """What every two-stage detector promises: shapes, losses, export, and that it learns."""
 
+import math
+
 import pytest
 import torch
 
 from detect import Target, create_detector, list_detectors
-from detect.losses import head_losses_each
+from detect.losses import head_losses_each, rpn_losses
 from detect.matching import IGNORED
+from detect.results import DetectorOutputs
 
 LOSSES = {"loss_rpn_objectness", "loss_rpn_box", "loss_class", "loss_box"}
 QUICK = {"train_proposals": 100, "train_before_nms": 200, "samples": 32, "test_proposals": 50, "test_before_nms": 100}
@@ -211,6 +214,31 @@ def test_the_giou_loss_weighs_about_what_the_other_does():
     proposals, truth = torch.tensor([[[0.0, 0, 10, 10]]]), torch.tensor([[[0.0, 0, 10, 20]]])
     _, boxes = head_losses_each(logits, deltas, proposals, torch.tensor([[0]]), truth, box_loss="giou")
     torch.testing.assert_close(boxes, torch.tensor([[10 * (1 - 100 / 200)]]))  # nothing between the two is empty
+
+
+def test_the_giou_loss_moves_a_box_by_its_divided_offsets():
+    """Half a height down and twice as wide: (0, 5, 20, 15), 50 shared with the truth of 250, in a hull of 20 x 15."""
+    logits, deltas = torch.zeros(1, 1, 2), torch.tensor([[[5.0, 5.0, 5 * math.log(2), 0.0]]])
+    square = torch.tensor([[[0.0, 0, 10, 10]]])
+    _, boxes = head_losses_each(logits, deltas, square, torch.tensor([[0]]), square, box_loss="giou")
+    torch.testing.assert_close(boxes, torch.tensor([[10 * (1 - 50 / 250 + 50 / 300)]]))
+
+
+def test_the_losses_of_three_anchors_by_hand():
+    """One positive, 0.2 of its width beside the object; the anchors hold p(object) 3/4, 1/2 and 3/4."""
+    anchors = torch.tensor([[2.0, 0, 12, 10], [50, 50, 60, 60], [70, 70, 80, 80]])
+    objectness = torch.tensor([[[0.0, math.log(3)], [0.0, 0.0], [0.0, math.log(3)]]])
+    deltas = torch.tensor([[[0.8, 0.1, 0.0, 0.0], [9.0] * 4, [9.0] * 4]])  # wrong by 1 and by 0.1
+    unused = torch.zeros(1, 0)
+    outputs = DetectorOutputs(anchors, objectness, deltas, *[unused] * 5)
+    losses = rpn_losses(
+        outputs, [make_target([0, 0, 10, 10])], samples=3, positive_fraction=0.5, positive_iou=0.6, negative_iou=0.3
+    )
+    torch.testing.assert_close(
+        losses["loss_rpn_objectness"], torch.tensor((math.log(4 / 3) + math.log(2) + math.log(4)) / 3)
+    )
+    # Smooth L1 with its bend at 1/9: 1 - 1/18 above it, 9/2 times the square below; over all three, not the positive.
+    torch.testing.assert_close(losses["loss_rpn_box"], torch.tensor((17 / 18 + 0.045) / 3))
 
 
 EXPORTED = [

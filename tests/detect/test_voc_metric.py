@@ -122,6 +122,14 @@ def test_inside_a_crowd_nothing_is_wrong() -> None:
     assert evaluate_voc(found, truth(boxes, difficult=(1,))).per_class["cat"]["AP"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize(("left", "ap"), [(94, 1 / 2), (95, 1.0), (96, 1.0)])
+def test_half_inside_a_crowd_is_enough(left: float, ap: float) -> None:
+    """The region begins at 100, the box is 10 wide: with 4 of them inside it is a miss before the one hit."""
+    boxes: list[tuple[int, int, Box]] = [(10, 3, [0, 0, 10, 10]), (10, 3, [100, 100, 100, 100])]
+    found = [result(10, 3, [left, 150, 10, 10], 0.9), result(10, 3, [0, 0, 10, 10], 0.7)]
+    assert evaluate_voc(found, truth(boxes, crowds=(1,))).per_class["cat"]["AP"] == pytest.approx(ap)
+
+
 def test_a_recall_on_one_of_the_eleven_points_counts_there() -> None:
     """3 of 10 found: the points 0, 0.1, 0.2, 0.3, although 3 * 0.1 is more than 3 / 10 to a computer."""
     assert average_precision(np.array([True] * 3), 10, "voc2007") == pytest.approx(4 / 11)

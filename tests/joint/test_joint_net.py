@@ -1,5 +1,6 @@
 """One backbone pass gives what the two nets give alone; truth may lack boxes or labels; files go there and back."""
 
+import copy
 import json
 
 import pytest
@@ -24,13 +25,19 @@ def small(name: str = NAME, **more) -> JointNet:
 
 
 @pytest.fixture(scope="module")
-def net() -> JointNet:
-    """Statistics of some pictures in its norms, so that features differ from place to place. Not to be changed."""
+def settled() -> JointNet:
+    """Statistics of some pictures in its norms, so that features differ from place to place. For `net` alone."""
     made = small()
     with torch.no_grad():
         for _ in range(3):
             made(pictures(4))
     return made.eval()
+
+
+@pytest.fixture
+def net(settled: JointNet) -> JointNet:
+    """A copy of its own for each test."""
+    return copy.deepcopy(settled)
 
 
 def pictures(count: int, height: int = 64, width: int = 96) -> torch.Tensor:
@@ -131,8 +138,8 @@ def test_a_batch_may_lack_one_kind_of_truth(truth, kind):
     assert losses
     assert all(name.startswith(f"loss_{kind}_") and torch.isfinite(value) for name, value in losses.items())
     sum(losses.values()).backward()
-    silent = {name.split(".")[0] for name, value in net.named_parameters() if value.grad is None}
-    assert silent <= {"detector", "segmenter"} - {kind}
+    learns = {(name.split(".")[0], value.grad is not None) for name, value in net.named_parameters()}
+    assert learns == {("backbone", True), (kind, True), (_other(kind), False)}
 
 
 def test_every_parameter_learns():
@@ -148,7 +155,6 @@ def test_the_segmenters_losses_are_weighed(net):
     light = net.losses(images, truth)
     net.segmenter_weight = 0.25
     heavy = net.losses(images, truth)
-    net.segmenter_weight = 1.0
     for name, value in light.items():
         torch.testing.assert_close(heavy[name], 0.25 * value)
 
@@ -239,6 +245,23 @@ def test_two_files_that_share_a_backbone_become_one_net(tmp_path):
         torch.testing.assert_close(own, {name: theirs[name] for name in own})
         assert net.detector.class_names == ("cat", "dog")
         assert (net.input_size, net.detector.rpn_positive_iou, net.segmenter.loss.pixels) == ((96, 96), 0.6, "all")
+
+
+@pytest.mark.parametrize("owner", ["detector", "segmenter"])
+def test_pictures_are_normalised_as_the_kept_backbone_expects(tmp_path, owner):
+    """Its part's file has mean 10 and deviation 20: (50 - 10) / 20 = 2. The other part is as drawn, with ImageNet's."""
+    if owner == "detector":
+        part, save = create_detector("thundernet_snet49", num_classes=2, **SMALL), save_detector
+    else:
+        part, save = create_segmenter("bisenet", backbone="snet49", num_classes=3), save_segmenter
+    part.mean.fill_(10)
+    part.std.fill_(20)
+    save(part, tmp_path / "part.safetensors")
+    weights = {f"{owner}_weights": tmp_path / "part.safetensors"}
+    net = create_joint("joint", backbone="snet49", backbone_of=owner, detector_options=SMALL, **weights)
+    grey = torch.full((1, 3, 16, 16), 50, dtype=torch.uint8)
+    for each in (net.detector, net.segmenter):
+        assert each.normalize(grey)[0, :, 0, 0].tolist() == [2, 2, 2]
 
 
 def _other(part: str) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from numpy.random import default_rng
 
 from segment.losses import IGNORE
 from segment.pasting import PastedObjects
@@ -46,6 +47,21 @@ def test_the_same_request_gives_the_same_and_the_chance_is_kept():
         assert torch.equal(labels, again)
         changed += not torch.equal(labels, plain[0, seed, (3, 9)][1])
     assert 0.15 < changed / 300 < 0.35  # a few fall onto the object that is there
+
+
+def test_what_is_pasted_does_not_hang_on_the_transforms_own_numbers():
+    """Of the pictures whose transform draws below a half first (and mirrors), half get objects; not all of them."""
+    asked = []
+
+    class Noted(Blocks):
+        def __getitem__(self, request):
+            asked.append(request)
+            return super().__getitem__(request)
+
+    data, mirrored = PastedObjects(Noted(), 0.5), [seed for seed in range(400) if default_rng(seed).random() < 0.5]
+    for seed in mirrored:
+        data[0, seed, (1, 3)]
+    assert 0.4 < (len(asked) - len(mirrored)) / len(mirrored) < 0.6
 
 
 def test_a_probability_is_checked():

@@ -56,13 +56,24 @@ def test_only_the_pixels_taken_get_a_gradient():
     assert logits.grad[0, 0, 0].ne(0).tolist() == [False, True, False]
 
 
-def test_class_weights_are_those_of_cross_entropy():
+@pytest.mark.parametrize("pixels", ["all", "ohem"])
+def test_class_weights_are_those_of_cross_entropy(pixels):
+    """With a threshold of 1 every pixel is hard, so that both are the same."""
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 5, 7), torch.randint(0, 3, (2, 5, 7))
     labels[0, 0] = 255
     weights = [0.5, 2.0, 7.0]
     expected = F.cross_entropy(logits, labels, torch.tensor(weights), ignore_index=255)
-    torch.testing.assert_close(PixelLoss("all", class_weights=weights)(logits, labels), expected)
+    loss = PixelLoss(pixels, threshold=1.0, class_weights=weights)
+    torch.testing.assert_close(loss(logits, labels), expected)
+
+
+def test_hard_pixels_are_weighted_by_their_class():
+    """Hard: one of class 0, weight 3, with ln 2, and one of class 1, weight 1, with ln 4; the easy one counts not."""
+    logits, labels = logits_for(0.5, 0.75, 0.9), torch.tensor([[[0, 1, 0]]])
+    expected = (3 * math.log(2) + math.log(4)) / (3 + 1)
+    loss = PixelLoss("ohem", 0.7, 1 / 4, class_weights=[3.0, 1.0])
+    torch.testing.assert_close(loss(logits, labels), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("loss", [PixelLoss("all"), PixelLoss("ohem"), PixelLoss("ohem", class_weights=[1.0, 2.0])])

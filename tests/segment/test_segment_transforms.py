@@ -42,7 +42,18 @@ def test_labels_follow_their_pixels(seed: int, relative_to: str, size: tuple[int
     assert (image.shape, labels.shape, image.dtype, labels.dtype) == ((*size, 3), size, np.uint8, np.uint8)
     agree = read_colours(image) == labels
     assert agree.mean() > 0.88  # edges between areas are mixed colours
-    assert agree[labels == 255].mean() > 0.95 if (labels == 255).any() else True
+    assert agree[labels == 255].all()  # whether there are any: see the next test
+
+
+@pytest.mark.parametrize(("relative_to", "shown"), [("picture", (48, 64)), ("crop", (24, 32)), ("stretched", (32, 32))])
+def test_beside_a_picture_of_half_the_scale_all_is_filled_and_ignored(relative_to: str, shown: tuple[int, int]) -> None:
+    """96 x 128 at one half of: its own pixels, the 48 x 64 that the crop holds, all of 64 x 64."""
+    transform = ScaleCropFlip(scale=(0.5, 0.5), relative_to=relative_to, **PLAIN)
+    image, labels = transform(*scene(), seed=3, size=(64, 64))
+    inside = np.argwhere(labels != 255)
+    assert tuple(inside.max(axis=0) + 1 - inside.min(axis=0)) == shown
+    assert (labels == 255).sum() == 64 * 64 - shown[0] * shown[1]
+    assert (image[labels == 255] == (124, 116, 104)).all()
 
 
 def test_scale_one_is_the_pictures_own_pixels() -> None:

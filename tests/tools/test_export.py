@@ -18,6 +18,7 @@ from swiftsight_tools.engines.quantize import quantized
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,22 +131,22 @@ def test_a_graph_that_is_not_the_nets_is_refused(exported_detector, block_pictur
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
-def test_an_exporter_that_fails_is_a_line_and_no_file(exported_detector, tmp_path, monkeypatch, capsys):
+def test_an_exporter_that_fails_is_a_line_and_no_file(block_weights, tmp_path, monkeypatch, capsys):
     def fail(*_args, **_settings):
         raise RuntimeError("no such operator: prims::guess\nat a place in its sources")
 
     monkeypatch.setattr(torch.export, "export", fail)
-    code, said = _run(capsys, "--weights", exported_detector.weights, "--output", tmp_path / "net.onnx")
+    code, said = _run(capsys, "--weights", block_weights, "--output", tmp_path / "net.onnx")
     assert (code, said) == (1, "swiftsight: the exporter failed: no such operator: prims::guess\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_named(exported_detector, tmp_path, monkeypatch, capsys):
+def test_a_missing_package_is_named(block_weights, tmp_path, monkeypatch, capsys):
     def missing(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(fast_packages, "importlib", SimpleNamespace(import_module=missing))
-    code, said = _run(capsys, "--weights", exported_detector.weights, "--output", tmp_path / "net.onnx")
+    code, said = _run(capsys, "--weights", block_weights, "--output", tmp_path / "net.onnx")
     missed = "an export needs the package onnxscript, which is not installed"
     expected = f'{missed}; pip install ".[fast]" in the checkout of swiftsight'
     assert (code, said) == (1, f"swiftsight: {expected}\n")
@@ -159,7 +160,7 @@ def test_a_missing_package_is_named(exported_detector, tmp_path, monkeypatch, ca
         (["--output", "net.onnx", "--format", "tflite"], 2, "invalid choice: 'tflite'"),
         (["--output", "net.onnx", "--free-size", "--resize"], 2, "--free-size and --resize do not go together"),
         (["--output", "net.onnx", "--batch", "0"], 2, "expected a whole number, 1 or more, or 'free'"),
-        (["--output", "net.onnx", "--scores"], 2, "--scores is for segmenters; thundernet is one of the detectors"),
+        (["--output", "net.onnx", "--scores"], 2, "--scores is for segmenters; thundernet_snet49 is one of"),
         (["--output", "net.onnx", "--int8"], 2, "--int8 needs pictures to calibrate on: --calibration DIR"),
         (["--output", "net.onnx", "--float-heads"], 2, "go with --int8"),
         (["--output", "no/folder/net.onnx"], 1, "no folder no/folder for net.onnx"),
@@ -169,9 +170,9 @@ def test_a_missing_package_is_named(exported_detector, tmp_path, monkeypatch, ca
         (["--output", "net.onnx", "--score-threshold", "2"], 1, "score_threshold is 2.0; expected a number in 0..1"),
     ],
 )
-def test_wrong_words_get_a_line(exported_detector, words, code, why, tmp_path, monkeypatch, capsys):
+def test_wrong_words_get_a_line(block_weights, words, code, why, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    found, said = _run(capsys, "--weights", exported_detector.weights, *words)
+    found, said = _run(capsys, "--weights", block_weights, *words)
     assert (found, said.count("\n")) == (code, 1)
     assert why in said
     assert list(tmp_path.iterdir()) == []
@@ -184,9 +185,9 @@ def test_a_folder_that_cannot_be_written_into_is_told_before_the_work(block_weig
     assert (code, said) == (1, f"swiftsight: cannot write into the folder {tmp_path}\n")
 
 
-def test_numbers_that_belong_to_no_file_of_ours_stay(exported_detector, tmp_path, capsys):
+def test_numbers_that_belong_to_no_file_of_ours_stay(block_weights, tmp_path, capsys):
     (tmp_path / "net.bin").write_bytes(b"somebody's")
-    code, said = _run(capsys, "--weights", exported_detector.weights, "--output", tmp_path / "net.xml")
+    code, said = _run(capsys, "--weights", block_weights, "--output", tmp_path / "net.xml")
     assert (code, said.count("\n")) == (1, 1)
     assert "net.bin exists already" in said
     assert (tmp_path / "net.bin").read_bytes() == b"somebody's"

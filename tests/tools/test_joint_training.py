@@ -18,6 +18,7 @@ from swiftsight_tools.training.joint_data import LearntPictures, ScoredPictures
 from swiftsight_tools.training.joint_task import ClassNames, JointMetric, JointTask
 
 from detect import Detections
+from detect.metrics import evaluate_detections
 from joint import JointTruth, create_joint
 from pictures.images import read_image
 
@@ -112,7 +113,7 @@ def test_every_step_learns_from_both_kinds_and_both_are_scored(whole_run):
         assert {"loss_detector_rpn_box", "loss_segmenter_main"} <= set(step), sorted(step)
     for score in scores:
         assert score["mean_of_both"] == pytest.approx((score["AP"] + score["mIoU"]) / 2)
-        assert score["IoU/block"] >= 0
+        assert score["mIoU"] == pytest.approx((score["IoU/background"] + score["IoU/block"]) / 2)
     net = create_joint(NAME, weights=whole_run / "best.safetensors")
     assert (net.detector.class_names, net.segmenter.class_names) == (("block",), ("background", "block"))
     assert (net.input_size, net.detector.sampling.samples, net.segmenter.loss.pixels) == ((64, 64), 20, "all")
@@ -142,7 +143,7 @@ def test_masks_alone_leave_the_frozen_detector_as_it_was(config, whole_run, tmp_
     assert changed == {"segmenter"}
 
 
-def test_eval_counts_boxes_and_pixels(config, whole_run, tmp_path, capsys):
+def test_eval_counts_boxes_and_pixels(config, folder, whole_run, tmp_path, capsys):
     found = tmp_path / "found.json"
     weights = str(whole_run / "best.safetensors")
     assert main(["eval", str(config), weights, "--device", "cpu", "--output", str(found)]) == 0
@@ -151,7 +152,8 @@ def test_eval_counts_boxes_and_pixels(config, whole_run, tmp_path, capsys):
     best = max(expected, key=lambda score: score["mean_of_both"])
     assert f"AP     {best['AP']:.3f}" in told
     assert f"{100 * best['IoU/block']:.1f}" in told
-    assert isinstance(json.loads(found.read_text()), list)
+    again = evaluate_detections(json.loads(found.read_text()), folder / "val.json")
+    assert again.figures["AR100"] == pytest.approx(best["AR100"], abs=0.01)  # boxes and scores are rounded there
     assert main(["eval", str(config), weights, "--rule", "voc2007"]) == 2
     assert "--rule goes with the task detect; this config's is joint" in capsys.readouterr().err
 
@@ -275,6 +277,16 @@ def test_scored_pictures_are_those_that_a_joint_net_sees(config):
     assert isinstance(truth, JointTruth)
     assert images.shape == (1, 3, 64, 64)
     assert truth.labels[0].shape == (60, 80)
-    metric = JointMetric(task.val_data, ClassNames(("block",), ("background", "block")))
-    assert metric.boxes is not None
-    assert metric.masks is not None
+
+
+def test_where_pixels_alone_are_scored_there_is_no_mean_of_both(config):
+    """Each picture's own labels are right everywhere: all overlaps are 1."""
+    pictures = ScoredPictures(None, JointTask(load_config(config)).val_data.labelled, (64, 64))
+    assert len(pictures) == 3
+    metric = JointMetric(pictures, ClassNames(("block",), ("background", "block")))
+    for index in range(3):
+        images, truth = pictures[index]
+        metric.process((images, truth), [_found((None, truth.labels[0]))])
+    figures = metric.compute_metrics(metric.results)
+    assert {"AP", "mean_of_both"} & set(figures) == set()
+    assert [figures[name] for name in ("mIoU", "IoU/background", "IoU/block")] == [1, 1, 1]

@@ -18,10 +18,17 @@ import torch
 from safetensors.torch import load_file
 from swiftsight_tools.cli import main
 from swiftsight_tools.configuration.config import load_config
-from swiftsight_tools.configuration.training_config import EarlyStopConfig
+from swiftsight_tools.configuration.training_config import EarlyStopConfig, EmaConfig
 from swiftsight_tools.training.checkpoint import checksum, load_checkpoint, save_checkpoint
 from swiftsight_tools.training.detection_task import DetectionTask
-from swiftsight_tools.training.hooks import BestHook, JournalHook, StopHook, StoppedError, create_early_stop
+from swiftsight_tools.training.hooks import (
+    BestHook,
+    JournalHook,
+    StopHook,
+    StoppedError,
+    create_averaging,
+    create_early_stop,
+)
 from swiftsight_tools.training.journal import Screen
 from swiftsight_tools.training.processes import Processes
 from swiftsight_tools.training.run_folder import only_run_in
@@ -306,6 +313,36 @@ def test_figures_of_another_kind_are_not_compared(
 )  # fmt: skip
 def test_what_makes_figures_another_kind(key: str, before: Any, now: Any, otherwise: bool) -> None:
     assert scores_otherwise({"epochs": (4, 5), key: (before, now)}) == otherwise
+
+
+@pytest.mark.parametrize(
+    ("config", "averages"),
+    [
+        (EmaConfig(momentum=0.4, gamma=1), (4, 6, 4.4)),  # 1/1; 1/2: 4 + 4/2; 1/3, so 0.4: 6 - 0.4 * 4
+        (EmaConfig(momentum=0.25, gamma=None), (4, 5, 4.25)),  # the first as it is; then 4 + 4/4; 5 - 3/4
+    ],
+)
+def test_the_averages_of_weights_and_buffers_by_hand(config: EmaConfig, averages: tuple[float, ...]) -> None:
+    """The weight is 4, 8 and 2 after the first three steps, the buffer ten times that."""
+    net = torch.nn.Module()
+    net.weight = torch.nn.Parameter(torch.tensor(0.0))
+    net.register_buffer("statistic", torch.tensor(0.0))
+    hook = create_averaging(config)
+    assert hook is not None
+    hook.before_run(SimpleNamespace(model=net))
+    for step, (value, average) in enumerate(zip((4.0, 8.0, 2.0), averages, strict=True)):
+        net.load_state_dict({"weight": torch.tensor(value), "statistic": torch.tensor(10 * value)})
+        hook.after_train_iter(SimpleNamespace(iter=step), step)
+        found = {name: tensor.item() for name, tensor in hook.ema_model.module.state_dict().items()}
+        assert found == pytest.approx({"weight": average, "statistic": 10 * average})
+
+
+def test_of_two_equal_scores_the_first_is_the_best() -> None:
+    saved: list[int] = []
+    hook = BestHook("val/AP", lambda: saved.append(step), Screen(silent=True))
+    for step, score in ((10, 0.2), (20, 0.3), (30, 0.3), (40, 0.2)):
+        hook.after_val_epoch(SimpleNamespace(iter=step, epoch=0), {"val/AP": score})
+    assert (saved, hook.score, hook.step) == ([10, 20], 0.3, 20)
 
 
 def test_while_a_figure_is_undefined_the_newest_weights_are_kept() -> None:
