@@ -149,8 +149,8 @@ def test_ohem_counts_the_box_loss():
 
 
 def test_a_proposal_below_the_positive_overlap_is_background():
-    """IoU 0.5, 0.4 and 0.05 with the object, which is a proposal itself."""
-    proposals = torch.tensor([[[0.0, 0, 10, 5], [0, 0, 10, 4], [0, 0, 10, 0.5]]])
+    """IoU 0.5, 0.3 and 0.05 with the object, which is a proposal itself."""
+    proposals = torch.tensor([[[0.0, 0, 10, 5], [0, 0, 10, 3], [0, 0, 10, 0.5]]])
     sample = sample_proposals(
         proposals, [objects_at([0.0, 0, 10, 10])], 2, ProposalSampling(), head=head_that_finds_the_last_hardest,
         box_loss="smooth_l1",
