@@ -19,7 +19,7 @@ from typing import NamedTuple
 from backbones.registry import nearest
 from detect.transforms import Transform
 from pictures.boxes import Annotations, BoxRow, Corners, Picture, fit_box, gather
-from pictures.folders import find_pictures
+from pictures.folders import find_pictures, is_hidden
 from pictures.report import AnnotationReport
 from pictures.splits import read_split
 
@@ -106,7 +106,7 @@ def _listed(root: Path, split: str | None, annotations: str) -> tuple[Path, list
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of xml files at {folder}")
     if split is None:
-        return folder, sorted(path.stem for path in folder.glob("*.xml"))
+        return folder, sorted(path.stem for path in folder.glob("*.xml") if not is_hidden(path, folder))
     path = root / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         near = nearest(split, (other.stem for other in path.parent.glob("*.txt")))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from backbones.registry import nearest
+from pictures.folders import is_hidden
 from segment.formats.cityscapes import CLASS_COLOURS, CLASS_NAMES, LABELS
 from segment.formats.label_values import Hint, LabelValues
 from segment.formats.labelled_pictures import LabelFiles
@@ -71,7 +72,8 @@ def _chosen_names(folder: Path, cities: Sequence[str] | None, file_names: Iterab
     if unknown:
         raise ValueError(f"{folder} has no city {unknown[0]!r}{nearest(unknown[0], there)}: it has {', '.join(there)}")
     chosen = there if cities is None else cities
-    names = sorted(str(path.relative_to(folder)) for city in chosen for path in (folder / city).glob(f"*{_IMAGE_END}"))
+    found = (path for city in chosen for path in (folder / city).glob(f"*{_IMAGE_END}"))
+    names = sorted(str(path.relative_to(folder)) for path in found if not is_hidden(path, folder))
     if file_names is not None:
         known, names = set(names), list(dict.fromkeys(file_names))
         absent = [name for name in names if name not in known]

@@ -71,8 +71,11 @@ def test_pictures_come_in_the_order_of_the_list_and_classes_from_the_data(root: 
 
 
 def test_a_split_a_list_of_names_or_every_xml(root: Path) -> None:
+    (root / "Annotations" / "._a.xml").write_bytes(b"a copy of macOS's")
     assert VocDetection(root, "val").file_names == ("a.PNG",)
-    assert VocDetection(root).file_names == ("a.PNG", "b.jpg", "c.jpg")
+    every = VocDetection(root)
+    assert every.file_names == ("a.PNG", "b.jpg", "c.jpg")
+    assert not any("._a" in defect for defect in every.report.defects())
     assert VocDetection(root, "train", file_names=["c.jpg", "b.jpg"]).file_names == ("b.jpg", "c.jpg")
     assert VocDetection(root, "train", transform=SSDAugmentation())[0, 3, (16, 24)][0].shape == (3, 16, 24)
 

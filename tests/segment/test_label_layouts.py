@@ -71,6 +71,7 @@ def test_cityscapes_train_ids_are_classes_already(cityscapes: Path) -> None:
 
 
 def test_cityscapes_cities_and_lists_choose(cityscapes: Path) -> None:
+    (cityscapes / "leftImg8bit" / "val" / "bonn" / "._bonn_000000_000019_leftImg8bit.png").write_bytes(b"no picture")
     assert len(Cityscapes(cityscapes, "val", cities=["bonn"])) == 2
     name = "bonn/bonn_000001_000019_leftImg8bit.png"
     assert Cityscapes(cityscapes, "val", file_names=[name]).file_names == (name,)
